@@ -1,0 +1,300 @@
+#!/usr/bin/python
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plex_analyze
+short_description: Analyse the items of one Plex library that need it, and watch it
+version_added: 0.1.0
+author: [plexburst contributors (@plexburst)]
+description:
+  - Only items whose media never went through Plex's analysis are sent, in batches; never with force.
+  - The first bytes of their files are read first, so that a cold cache does not make Plex wait; errors are kept.
+requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
+options:
+  base_url:
+    description: Address of the server, C(http://127.0.0.1:32400) on the machine that runs it.
+    type: str
+    required: true
+  token:
+    description: The server owner's token. Give O(preferences_file) instead where the module runs beside the server.
+    type: str
+  preferences_file:
+    description: Path of the server's C(Preferences.xml), from which C(PlexOnlineToken) is read.
+    type: path
+  timeout:
+    description: Seconds that one request may take.
+    type: float
+    default: 30.0
+  database_dir:
+    description: Directory that holds C(com.plexapp.plugins.library.db) and its blobs database.
+    type: path
+    required: true
+  path_map:
+    description: Where paths that Plex knows lie on this machine. Without an entry a path is the same.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: The path as Plex sees it, such as C(/Media).
+        type: str
+        required: true
+      host:
+        description: The same folder on this machine.
+        type: path
+        required: true
+  probe_count:
+    description: How many files of the section are read to prove that the mount is alive.
+    type: int
+    default: 12
+  probe_timeout:
+    description: Seconds that reading them may take altogether.
+    type: float
+    default: 60.0
+  max_missing_percent:
+    description:
+      - More than this share of the probed files missing (of at least five) is a sick mount or a wrong O(path_map).
+    type: float
+    default: 50.0
+  section:
+    description: Title or id of the library.
+    type: str
+    required: true
+  ids:
+    description: Only these items. Without it, all of the library that need it.
+    type: list
+    elements: int
+    default: []
+  whole_section:
+    description: Let Plex analyse every item of the library again.
+    type: bool
+    default: false
+  batch:
+    description: Items per request.
+    type: int
+    default: 50
+  warm:
+    description: Read the first bytes of the items' files before.
+    type: bool
+    default: true
+  scope:
+    description:
+      - How the server's processes are found. A dict with C(runtime) V(docker) and C(container), V(systemd) and C(unit),
+        or V(process) and C(pid_file).
+    type: dict
+    required: true
+  profile:
+    description: Monitoring profile, such as V(cloud_standard), V(cloud_intensive), V(local_quick) or V(sandbox).
+    type: str
+    default: cloud_standard
+  profile_overrides:
+    description: Single values of the profile to replace, in seconds, by name.
+    type: dict
+    default: {}
+  run_dir:
+    description: Run folder on the controller; samples are appended to C(samples.jsonl) in it.
+    type: str
+  hourly_price:
+    description: Price of the instance per hour, for the cost in the progress line.
+    type: float
+    default: 0.0
+  currency:
+    description: Currency of O(hourly_price).
+    type: str
+    default: EUR
+  settle:
+    description: Wait afterwards until the server is calm (no activity, no worker, little CPU).
+    type: bool
+    default: true
+  step:
+    description:
+      - Internal, set by the action plugin that watches. V(alone) means that the module was reached without its plugin;
+        it then fails and starts nothing.
+    type: str
+    default: alone
+    choices: [alone, start, again, cancel, finish]
+  since:
+    description: Internal, set by the action plugin. Unix time at which the task began on the server's machine.
+    type: float
+    default: 0.0
+attributes:
+  check_mode:
+    description: Can run in check mode and says what it would do without changing anything.
+    support: full
+  diff_mode:
+    description: Returns what changed, before and after.
+    support: none
+  idempotent:
+    description: Run again at once, it changes nothing.
+    support: full
+  action:
+    description: Runs as an action plugin on the controller too.
+    support: full
+    details: It starts the module, samples, judges, and takes the safe next step.
+"""
+
+EXAMPLES = r"""
+- name: Analyse what is new in Movies
+  plexburst.core.plex_analyze:
+    base_url: http://127.0.0.1:32400
+    preferences_file: "{{ plex_server_preferences }}"
+    database_dir: "{{ plex_server_database_dir }}"
+    scope: "{{ plex_server_scope }}"
+    section: Movies
+"""
+
+RETURN = r"""
+section:
+  description: The library.
+  returned: success
+  type: dict
+before:
+  description: Counts before.
+  returned: success
+  type: dict
+after:
+  description: Counts after.
+  returned: success, not in check mode
+  type: dict
+sent:
+  description: Number of items that were sent to analysis, or would be.
+  returned: success
+  type: int
+unreadable:
+  description: Files that could not be read before, with the error, at most 50.
+  returned: success
+  type: list
+  elements: str
+left:
+  description: Ids of items that still have no analysis, at most 200.
+  returned: success, not in check mode
+  type: list
+  elements: int
+watched:
+  description: State and reason of the verdict, evidence, advice, seconds, samples, automatic steps taken.
+  returned: when something was started
+  type: dict
+"""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
+    connection_spec,
+    make_client,
+    mount_spec,
+    refuse_alone,
+    run,
+    watch_plan,
+    watch_spec,
+)
+from ansible_collections.plexburst.core.plugins.module_utils.plex import (
+    counters,
+    probe,
+    sections,
+)
+from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import GuardRefused
+
+LEFT = 200
+UNREADABLE = 50
+
+
+def warm(params: dict[str, Any], ids: list[int]) -> list[str]:
+    """Read the first bytes of the items' files through the mount; what fails is returned, not hidden (facts 1.3)."""
+    paths = probe.PathMap.of(params["path_map"])
+    files = [paths.host(name) for name in counters.item_files(Path(params["database_dir"]), ids)]
+    seen = probe.look(files, [], time_limit=max(params["probe_timeout"], 2.0 * len(files)))
+    if files and not seen.readable():
+        raise GuardRefused(
+            f"None of the {len(files)} files to analyse can be read, the first: {files[0]} "
+            f"({seen.errors.get(files[0], 'no answer in time')}). Check the mount and path_map; nothing was started."
+        )
+    return [f"{name}: {seen.errors.get(name, 'not read in time')}" for name in files if seen.errors.get(name, "late")]
+
+
+def start(module: AnsibleModule) -> dict[str, Any]:
+    """Find what needs it, warm the cache, send the batches."""
+    params = module.params
+    client = make_client(params)
+    section = sections.find_section(client, params["section"])
+    databases = Path(params["database_dir"])
+    before = counters.read(databases, [section.id])
+    ids = params["ids"] or counters.analysis_left(databases, section.id)
+    result: dict[str, Any] = {"changed": False, "section": asdict(section), "before": asdict(before)}
+    if not ids and not params["whole_section"]:
+        return {**result, "after": asdict(before), "sent": 0, "unreadable": [], "left": [], "nothing_to_do": True}
+    result["sent"] = before.media if params["whole_section"] else len(ids)
+    result["unreadable"] = []
+    result["began"] = time.time()
+    if module.check_mode:
+        return {**result, "changed": True}
+    if params["warm"] and ids:
+        result["unreadable"] = warm(params, ids)[:UNREADABLE]
+    if params["whole_section"]:
+        client.call("PUT", f"/library/sections/{section.id}/analyze")
+    else:
+        for index in range(0, len(ids), params["batch"]):
+            sections.analyse_items(client, ids[index : index + params["batch"]])
+    return {
+        **result,
+        "watch": watch_plan(
+            params,
+            task="analyse",
+            title=section.title,
+            section_ids=[section.id],
+            section_type=section.type,
+            before=before,
+            probe_section_id=section.id,
+        ),
+    }
+
+
+def again(module: AnsibleModule) -> dict[str, Any]:
+    """Send what is still left."""
+    started = start(module)
+    return {"changed": False, "sent": started["sent"]}
+
+
+def cancel(module: AnsibleModule) -> dict[str, Any]:
+    """Plex has no call that cancels item analysis; its queue of background tasks is cleared."""
+    sections.stop_butler(make_client(module.params))
+    return {"changed": True}
+
+
+def finish(module: AnsibleModule) -> dict[str, Any]:
+    """Counts afterwards, and what is left over."""
+    params = module.params
+    section = sections.find_section(make_client(params), params["section"])
+    databases = Path(params["database_dir"])
+    after = counters.read(databases, [section.id])
+    left = counters.analysis_left(databases, section.id, limit=LEFT)
+    return {"changed": False, "section": asdict(section), "after": asdict(after), "left": left}
+
+
+def work(module: AnsibleModule) -> dict[str, Any]:
+    """The step the action plugin asks for."""
+    refuse_alone(module.params, "plex_analyze")
+    return {"start": start, "again": again, "cancel": cancel, "finish": finish}[module.params["step"]](module)
+
+
+def main() -> None:
+    spec = {
+        **connection_spec(),
+        **mount_spec(),
+        **watch_spec(),
+        "section": {"type": "str", "required": True},
+        "ids": {"type": "list", "elements": "int", "default": []},
+        "whole_section": {"type": "bool", "default": False},
+        "batch": {"type": "int", "default": 50},
+        "warm": {"type": "bool", "default": True},
+    }
+    run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work)
+
+
+if __name__ == "__main__":
+    main()

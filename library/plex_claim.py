@@ -1,0 +1,147 @@
+#!/usr/bin/python
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plex_claim
+short_description: Claim a Plex server for an account, or sign it out
+version_added: 0.1.0
+author: [plexburst contributors (@plexburst)]
+description:
+  - Claims over the server's own loopback, so that no claim token is in a container's environment.
+  - Proved by C(/identity), by the token that appears in C(Preferences.xml) seconds later, and by a request with it.
+requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
+options:
+  base_url:
+    description: Address of the server, C(http://127.0.0.1:32400) on the machine that runs it.
+    type: str
+    required: true
+  token:
+    description: The server owner's token. Give O(preferences_file) instead where the module runs beside the server.
+    type: str
+  preferences_file:
+    description: Path of the server's C(Preferences.xml), from which C(PlexOnlineToken) is read.
+    type: path
+  timeout:
+    description: Seconds that one request may take.
+    type: float
+    default: 30.0
+  state:
+    description: Whether the server belongs to the account or to nobody.
+    type: str
+    default: claimed
+    choices: [claimed, unclaimed]
+  claim_token:
+    description: A claim token fetched in that second by M(plexburst.core.plex_account). It lives 4 minutes.
+    type: str
+  name:
+    description: Name the server gets before it is claimed, and under which the account lists it.
+    type: str
+    default: ""
+  deadline:
+    description: Seconds to wait for the claim, and for its token, to show.
+    type: float
+    default: 120.0
+attributes:
+  check_mode:
+    description: Can run in check mode and says what it would do without changing anything.
+    support: full
+  diff_mode:
+    description: Returns what changed, before and after.
+    support: none
+  idempotent:
+    description: Run again at once, it changes nothing.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Claim the indexer's Plex for this run
+  plexburst.core.plex_claim:
+    base_url: http://127.0.0.1:32400
+    preferences_file: "{{ plex_server_preferences }}"
+    claim_token: "{{ claim.claim_token }}"
+    name: plexburst 20261122-071500-ab12
+  no_log: true
+
+- name: Sign it out
+  plexburst.core.plex_claim:
+    base_url: http://127.0.0.1:32400
+    preferences_file: "{{ plex_server_preferences }}"
+    state: unclaimed
+"""
+
+RETURN = r"""
+claimed:
+  description: Whether the server is claimed now (in check mode, whether it would be).
+  returned: success
+  type: bool
+machine_identifier:
+  description: The server's identifier, under which plex.tv lists it.
+  returned: success
+  type: str
+version:
+  description: Version of the server.
+  returned: success
+  type: str
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
+    connection_spec,
+    make_client,
+    run,
+)
+from ansible_collections.plexburst.core.plugins.module_utils.plex import claim
+
+
+def work(module: AnsibleModule) -> dict[str, Any]:
+    """Claim or sign out, unless it is so already."""
+    params = module.params
+    wanted = params["state"] == "claimed"
+    client = make_client(params, need_token=False)
+    if module.check_mode:
+        identity = client.identity()
+        changed = identity.claimed != wanted
+    elif wanted:
+        done = claim.claim(
+            client,
+            params["claim_token"] or "",
+            preferences_file=params["preferences_file"] or "",
+            name=params["name"],
+            deadline=params["deadline"],
+        )
+        identity, changed = done.identity, done.changed
+    else:
+        if client.identity().claimed:
+            client = make_client(params)
+        done = claim.unclaim(client, deadline=params["deadline"])
+        identity, changed = done.identity, done.changed
+    return {
+        "changed": changed,
+        "claimed": wanted,
+        "machine_identifier": identity.machine_identifier,
+        "version": identity.version,
+    }
+
+
+def main() -> None:
+    spec = {
+        **connection_spec(),
+        "state": {"type": "str", "default": "claimed", "choices": ["claimed", "unclaimed"]},
+        "claim_token": {"type": "str", "no_log": True},
+        "name": {"type": "str", "default": ""},
+        "deadline": {"type": "float", "default": 120.0},
+    }
+    module = AnsibleModule(
+        argument_spec=spec,
+        supports_check_mode=True,
+        required_if=[("state", "claimed", ("preferences_file",))],
+    )
+    run(module, work)
+
+
+if __name__ == "__main__":
+    main()

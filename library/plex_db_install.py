@@ -1,0 +1,253 @@
+#!/usr/bin/python
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+"""Exchange the database pair of a stopped Plex server, or go back."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: plex_db_install
+short_description: Exchange the database pair of a stopped Plex server, or go back
+version_added: 0.1.0
+author:
+  - plexburst contributors (@plexburst)
+description:
+  - Puts a checked pair in the place of the one a Plex server has, after a backup of the old one, so that a crash at
+  any point leaves a pair that starts.
+  - What people watched and rated meanwhile is carried into the new pair; changes that cannot be carried yet refuse the
+  installation.
+  - Plex must be stopped. C(Preferences.xml) is never touched.
+  - Every call finishes or takes back an exchange that a crash interrupted before it does anything else.
+attributes:
+  check_mode:
+    description: Can run in check mode and return what it would do, without changing anything.
+    support: full
+    details: Everything is verified and counted; nothing is written, moved or removed.
+  diff_mode:
+    description: Shows what would be changed in diff mode.
+    support: none
+  idempotent:
+    description: Running it twice does not change more than running it once.
+    support: full
+    details: The same run is installed once; a state that holds already is not changed.
+options:
+  state:
+    description:
+      - V(installed) exchanges the pair for the one in O(incoming).
+      - V(rolled_back) puts a backup back; the pair in place becomes a backup.
+      - V(recovered) only finishes or takes back an interrupted exchange.
+      - V(verified) reads the database of the running server and fails when it holds less than O(manifest) says.
+      - V(sealed) adds the SHA-256 of its files to a backup's manifest, which may take long and needs no stopped Plex.
+    type: str
+    choices: [installed, rolled_back, recovered, sealed, verified]
+    default: installed
+  databases_dir:
+    description: The folder C(Plug-in Support/Databases) of the Plex server.
+    type: path
+    required: true
+  backups_dir:
+    description: The folder for the backups, best on the same file system. Required for the states that make or use one.
+    type: path
+  incoming:
+    description: The folder of the new pair, on the file system of O(databases_dir). Required with O(state=installed).
+    type: path
+  run_id:
+    description: The run, part of the backup's name.
+    type: str
+    default: manual
+  base_manifest:
+    description: Manifest of the snapshot that went out. With it home's watch state is carried over; without it the new
+    pair is taken as it is.
+    type: path
+  manifest:
+    description: Manifest of the pair that was installed. Required with O(state=verified).
+    type: path
+  backup:
+    description: The backup's name for O(state=rolled_back) and O(state=sealed). Empty means the newest that an
+    installation made.
+    type: str
+    default: ''
+  keep:
+    description: How many backups to keep, the newest included.
+    type: int
+    default: 3
+  owner:
+    description: Owner of the new files. Default is the owner of the old ones.
+    type: str
+  group:
+    description: Group of the new files. Default is the group of the old ones.
+    type: str
+  mode:
+    description: Permissions of the new files, in octal, such as V("0644"). Default is those of the old ones.
+    type: str
+"""
+
+EXAMPLES = r"""
+---
+- name: Install the pair that came back
+  plexburst.core.plex_db_install:
+    incoming: /var/lib/plexburst/incoming
+    databases_dir: /var/lib/plexmediaserver/Library/Application Support/Plex Media Server/Plug-in Support/Databases
+    backups_dir: /var/lib/plexburst/backups
+    base_manifest: /var/lib/plexburst/incoming/base.json
+    run_id: 20261122-071500-ab12
+
+- name: Go back to the newest backup
+  plexburst.core.plex_db_install:
+    state: rolled_back
+    databases_dir: /var/lib/plexmediaserver/Library/Application Support/Plex Media Server/Plug-in Support/Databases
+    backups_dir: /var/lib/plexburst/backups
+"""
+
+RETURN = r"""
+---
+backup:
+  description: The folder that holds the pair that was in place before.
+  returned: success
+  type: str
+  sample: /var/lib/plexburst/backups/20261122T081500Z-20261122-071500-ab12
+watch_state:
+  description: Rows of watch state changed at home and kept, and rows of the indexer's own that gave way.
+  returned: success
+  type: dict
+  sample: {kept: 3, conflicts: 0}
+recovered:
+  description: What an earlier, interrupted exchange came to; V(clean) when there was none, V(interrupted) in check
+  mode.
+  returned: success
+  type: str
+  sample: clean
+pruned:
+  description: Names of old backups that were removed.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+"""
+
+import grp
+import pwd
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
+
+MISSING: ImportError | None = None
+try:
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import install, manifest
+except ImportError as error:
+    MISSING = error
+
+
+def without_sqlite3(module: AnsibleModule, error: ImportError) -> NoReturn:
+    """End with the cause that once made every counter read 0: Python cannot import sqlite3."""
+    module.fail_json(
+        msg=(
+            f"The Python of this host ({sys.executable}) cannot import sqlite3: {error}. Without it no database can "
+            "be read, "
+            "and nothing may be counted as 0. Install the distribution's sqlite3 support for Python (Debian: python3 "
+            "and libsqlite3-0), "
+            "or set ansible_python_interpreter to a complete Python."
+        )
+    )
+
+
+def ownership(owner: str | None, group: str | None, mode: str | None) -> install.Ownership:
+    """Names to numbers."""
+    try:
+        uid = pwd.getpwnam(owner).pw_uid if owner else None
+        gid = grp.getgrnam(group).gr_gid if group else None
+        bits = int(mode, 8) if mode else None
+    except (KeyError, ValueError) as error:
+        raise PlexDatabaseError(f"Expected an existing owner and group and an octal mode: {error}.") from error
+    return install.Ownership(uid, gid, bits)
+
+
+def act(module: AnsibleModule) -> dict[str, object]:
+    """Do what the state asks for; returns the result."""
+    options = module.params
+    databases = Path(options["databases_dir"])
+    backups = Path(options["backups_dir"] or databases)
+    result: dict[str, object] = {
+        "changed": False,
+        "backup": "",
+        "watch_state": {"kept": 0, "conflicts": 0},
+        "pruned": [],
+        "recovered": "clean",
+    }
+    if options["state"] == "verified":
+        install.verify(databases, manifest.load(Path(options["manifest"])))
+        return result
+    if options["state"] == "sealed":
+        chosen = install.choose(backups, options["backup"])
+        return {**result, "backup": str(chosen), "changed": install.seal(chosen, dry_run=module.check_mode)}
+    if (databases / install.JOURNAL).exists():
+        install.require_stopped(databases)
+        result["changed"] = True
+        result["recovered"] = install.recover(databases) if not module.check_mode else "interrupted"
+    if options["state"] == "installed":
+        done = install.install(
+            Path(options["incoming"]),
+            databases,
+            backups,
+            options["run_id"],
+            keep=options["keep"],
+            base=manifest.load(Path(options["base_manifest"])) if options["base_manifest"] else None,
+            ownership=ownership(options["owner"], options["group"], options["mode"]),
+            dry_run=module.check_mode,
+        )
+        result.update(backup=done.backup, pruned=list(done.pruned), changed=done.changed or result["changed"])
+        result["watch_state"] = {"kept": done.kept, "conflicts": done.conflicts}
+    elif options["state"] == "rolled_back":
+        done = install.roll_back(
+            databases, backups, options["run_id"], name=options["backup"], dry_run=module.check_mode
+        )
+        result.update(backup=done.backup, changed=True)
+    return result
+
+
+def main() -> None:
+    """Install, roll back, recover or seal."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {
+                "type": "str",
+                "choices": ["installed", "rolled_back", "recovered", "sealed", "verified"],
+                "default": "installed",
+            },
+            "databases_dir": {"type": "path", "required": True},
+            "backups_dir": {"type": "path"},
+            "incoming": {"type": "path"},
+            "run_id": {"type": "str", "default": "manual"},
+            "base_manifest": {"type": "path"},
+            "manifest": {"type": "path"},
+            "backup": {"type": "str", "default": ""},
+            "keep": {"type": "int", "default": 3},
+            "owner": {"type": "str"},
+            "group": {"type": "str"},
+            "mode": {"type": "str"},
+        },
+        required_if=[
+            ("state", "installed", ["incoming", "backups_dir"]),
+            ("state", "rolled_back", ["backups_dir"]),
+            ("state", "sealed", ["backups_dir"]),
+            ("state", "verified", ["manifest"]),
+        ],
+        supports_check_mode=True,
+    )
+    if MISSING is not None:
+        without_sqlite3(module, MISSING)
+    try:
+        result = act(module)
+    except (PlexDatabaseError, OSError) as error:
+        module.fail_json(
+            msg=(f"The database pair in {module.params['databases_dir']}: {module.params['state']} failed. {error}")
+        )
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

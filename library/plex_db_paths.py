@@ -1,0 +1,242 @@
+#!/usr/bin/python
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+"""Compare the files a Plex database names with what the remote holds."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: plex_db_paths
+short_description: Compare the files a Plex database names with what the remote holds
+version_added: 0.1.0
+author:
+  - plexburst contributors (@plexburst)
+description:
+  - Lists the remote with rclone into O(listing) when O(mounts) are given, else reads that listing.
+  - Sorts every file of every section into present, missing, new and in the trash, in memory, and counts tracks without
+  Sonic data and media never analysed.
+  - Names compare equal in either Unicode form. Hidden files and files that the section's scanner would not take are no
+  news.
+attributes:
+  check_mode:
+    description: Can run in check mode and return what it would do, without changing anything.
+    support: full
+    details: The database and the remote are only read; O(listing) and O(dest) are not written.
+  diff_mode:
+    description: Shows what would be changed in diff mode.
+    support: none
+  idempotent:
+    description: Running it twice does not change more than running it once.
+    support: full
+    details: The same library and remote give the same answer.
+options:
+  dir:
+    description: The folder of a closed pair, a snapshot.
+    type: path
+    required: true
+  listing:
+    description: The file of the listing, written when O(mounts) are given.
+    type: path
+    required: true
+  mounts:
+    description: What to list.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      remote:
+        description: An rclone remote with its path, such as V(media-s3:media).
+        type: str
+        required: true
+      path:
+        description: The folder under which Plex sees it, such as V(/Media).
+        type: str
+        required: true
+  rclone_bin:
+    description: The rclone to use.
+    type: str
+    default: rclone
+  rclone_config:
+    description: The configuration file of rclone. Required with O(mounts).
+    type: path
+  timeout:
+    description: Seconds that listing one remote may take.
+    type: int
+    default: 3600
+  sections:
+    description: Titles of the sections to look at. Empty means all.
+    type: list
+    elements: str
+    default: []
+  sonic:
+    description: Whether tracks without Sonic data are something to do.
+    type: bool
+    default: true
+  analysis:
+    description: Whether media that were never analysed are something to do.
+    type: bool
+    default: true
+  max_missing_percent:
+    description: Fail when more percent of the files in the database are missing on the remote.
+    type: float
+    default: 100.0
+  dest:
+    description: File for the whole result with its lists of paths, readable by its owner only. Not written in check
+    mode.
+    type: path
+"""
+
+EXAMPLES = r"""
+---
+- name: Compare home's library with the bucket
+  plexburst.core.plex_db_paths:
+    dir: /srv/runs/20261122-071500-ab12/snapshots/base
+    listing: /srv/runs/20261122-071500-ab12/listing.jsonl
+    mounts:
+      - remote: media-s3:media
+        path: /Media
+    rclone_config: /home/me/.config/rclone/rclone.conf
+    dest: /srv/runs/20261122-071500-ab12/audit.json
+"""
+
+RETURN = r"""
+---
+sections:
+  description: Counts per section.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{id: 1, title: Music, type: artist, present: 40, missing: 1, new: 3}]
+totals:
+  description: The same over all sections.
+  returned: success
+  type: dict
+  sample: {present: 40, missing: 1, new: 3, sonic_pending: 2}
+missing_percent:
+  description: Percent of the files in the database that the remote does not have.
+  returned: success
+  type: float
+  sample: 2.4
+nothing_to_do:
+  description: Whether a run would find nothing to do.
+  returned: success
+  type: bool
+  sample: false
+listed:
+  description: Files on the remote.
+  returned: success
+  type: int
+  sample: 43
+dest:
+  description: The file with the lists, empty when none was asked for.
+  returned: success
+  type: str
+  sample: /srv/runs/20261122-071500-ab12/audit.json
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
+
+MISSING: ImportError | None = None
+try:
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import listing, paths
+except ImportError as error:
+    MISSING = error
+
+
+def without_sqlite3(module: AnsibleModule, error: ImportError) -> NoReturn:
+    """End with the cause that once made every counter read 0: Python cannot import sqlite3."""
+    module.fail_json(
+        msg=(
+            f"The Python of this host ({sys.executable}) cannot import sqlite3: {error}. Without it no database can "
+            "be read, "
+            "and nothing may be counted as 0. Install the distribution's sqlite3 support for Python (Debian: python3 "
+            "and libsqlite3-0), "
+            "or set ansible_python_interpreter to a complete Python."
+        )
+    )
+
+
+def listed(module: AnsibleModule) -> listing.Listing:
+    """The listing: made now when mounts are given (in check mode into a file that goes away), else read."""
+    options = module.params
+    if not options["mounts"]:
+        return listing.load(Path(options["listing"]))
+    with tempfile.TemporaryDirectory(prefix="plexburst-") as folder:
+        target = Path(folder) / "listing.jsonl" if module.check_mode else Path(options["listing"])
+        listing.make(
+            options["rclone_bin"], Path(options["rclone_config"]), options["mounts"], target, float(options["timeout"])
+        )
+        return listing.load(target)
+
+
+def main() -> None:
+    """List, compare, write, answer."""
+    module = AnsibleModule(
+        argument_spec={
+            "dir": {"type": "path", "required": True},
+            "listing": {"type": "path", "required": True},
+            "mounts": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"remote": {"type": "str", "required": True}, "path": {"type": "str", "required": True}},
+            },
+            "rclone_bin": {"type": "str", "default": "rclone"},
+            "rclone_config": {"type": "path"},
+            "timeout": {"type": "int", "default": 3600},
+            "sections": {"type": "list", "elements": "str", "default": []},
+            "sonic": {"type": "bool", "default": True},
+            "analysis": {"type": "bool", "default": True},
+            "max_missing_percent": {"type": "float", "default": 100.0},
+            "dest": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    if MISSING is not None:
+        without_sqlite3(module, MISSING)
+    options = module.params
+    if options["mounts"] and not options["rclone_config"]:
+        module.fail_json(
+            msg=("Listing a remote needs rclone_config: give the path of rclone's configuration file."), sections=[]
+        )
+    try:
+        held = listed(module)
+        result = paths.audit(Path(options["dir"]), held, options["sections"], options["sonic"], options["analysis"])
+        if options["dest"] and not module.check_mode:
+            paths.write(result, Path(options["dest"]))
+    except (PlexDatabaseError, OSError) as error:
+        module.fail_json(msg=f"The path audit failed. {error}", sections=[])
+    counts = paths.summary(result)
+    if result["missing_percent"] > options["max_missing_percent"]:
+        uncovered = [place for section in result["sections"] for place in section["uncovered_locations"]]
+        hint = f" No mount covers {', '.join(uncovered)}." if uncovered else ""
+        module.fail_json(
+            msg=(
+                f"{result['totals']['missing']} files ({result['missing_percent']} %) that the library names are not "
+                "on the remote, "
+                f"more than the limit of {options['max_missing_percent']} %.{hint} Check that the mounts' paths are "
+                "those of home's Plex, and that "
+                "folders were not renamed; the indexer would put all of these into the trash."
+            ),
+            sections=counts["sections"],
+        )
+    module.exit_json(
+        changed=False,
+        sections=counts["sections"],
+        totals=counts["totals"],
+        missing_percent=counts["missing_percent"],
+        nothing_to_do=counts["nothing_to_do"],
+        listed=len(held.exact),
+        dest=options["dest"] or "",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+#!/usr/bin/python
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+"""Copy a Plex database pair consistently while Plex works."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: plex_db_snapshot
+short_description: Copy a Plex database pair consistently while Plex works
+version_added: 0.1.0
+author:
+  - plexburst contributors (@plexburst)
+description:
+  - Copies library.db and blobs.db by SQLite's online backup to a folder and describes the pair in C(manifest.json)
+  there.
+  - The two copies belong together; when C(blobs.db) changes during every attempt and would not fit, the module fails.
+  - Free space is checked before. Neither -wal files nor Plex's own dated backups are copied.
+  - Runs on the host that has the files and needs nothing but Python 3.9 with sqlite3.
+attributes:
+  check_mode:
+    description: Can run in check mode and return what it would do, without changing anything.
+    support: full
+    details: The source is only read. In check mode the copy is described but not kept; use C(check_mode=false) on the
+    task to keep it.
+  diff_mode:
+    description: Shows what would be changed in diff mode.
+    support: none
+  idempotent:
+    description: Running it twice does not change more than running it once.
+    support: none
+    details: Every call takes a new snapshot in the place of the one before.
+options:
+  databases_dir:
+    description: The folder C(Plug-in Support/Databases) of the Plex server.
+    type: path
+    required: true
+  dest:
+    description: The folder for the copy. It is made with mode 0700.
+    type: path
+    required: true
+  source:
+    description: Whose database it is, for the manifest.
+    type: str
+    choices: [home, indexer]
+    required: true
+  plex_version:
+    description: The version of the Plex server, for the manifest.
+    type: str
+    default: ''
+  attempts:
+    description: How many times the pair is copied when C(blobs.db) changes meanwhile.
+    type: int
+    default: 3
+  owner:
+    description:
+      - User that owns the copies, where the user who logs in is not the one who may read Plex's files.
+      - Empty means the user the module runs as.
+    type: str
+    default: ''
+"""
+
+EXAMPLES = r"""
+---
+- name: Take a snapshot of home
+  plexburst.core.plex_db_snapshot:
+    databases_dir: /var/lib/plexmediaserver/Library/Application Support/Plex Media Server/Plug-in Support/Databases
+    dest: /var/lib/plexburst/snapshot
+    source: home
+    plex_version: 1.43.4.10000-abcdef123
+"""
+
+RETURN = r"""
+---
+manifest:
+  description: What the pair is and holds; also written to C(manifest.json) in O(dest).
+  returned: success
+  type: dict
+  sample: {schema: 1, source: home, page_size: 1024}
+dest:
+  description: The folder that holds the copies and the manifest.
+  returned: success
+  type: str
+  sample: /var/lib/plexburst/snapshot
+size:
+  description: Bytes of the two copies.
+  returned: success
+  type: int
+  sample: 2300000000
+"""
+
+import os
+import pwd
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
+
+MISSING: ImportError | None = None
+try:
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import pair, snapshot
+except ImportError as error:
+    MISSING = error
+
+
+def without_sqlite3(module: AnsibleModule, error: ImportError) -> NoReturn:
+    """End with the cause that once made every counter read 0: Python cannot import sqlite3."""
+    module.fail_json(
+        msg=(
+            f"The Python of this host ({sys.executable}) cannot import sqlite3: {error}. Without it no database can "
+            "be read, "
+            "and nothing may be counted as 0. Install the distribution's sqlite3 support for Python (Debian: python3 "
+            "and libsqlite3-0), "
+            "or set ansible_python_interpreter to a complete Python."
+        )
+    )
+
+
+def give_to(directory: Path, owner: str) -> None:
+    """Hand the copies and their folder to the user who fetches them."""
+    try:
+        entry = pwd.getpwnam(owner)
+    except KeyError:
+        raise PlexDatabaseError(f"There is no user {owner!r} on this host to own the snapshot.") from None
+    for path in (directory, *(directory / name for name in (*pair.NAMES, pair.MANIFEST))):
+        os.chown(path, entry.pw_uid, entry.pw_gid)
+
+
+def main() -> None:
+    """Take the snapshot; in check mode into a folder that is removed again."""
+    module = AnsibleModule(
+        argument_spec={
+            "databases_dir": {"type": "path", "required": True},
+            "dest": {"type": "path", "required": True},
+            "source": {"type": "str", "choices": ["home", "indexer"], "required": True},
+            "plex_version": {"type": "str", "default": ""},
+            "attempts": {"type": "int", "default": 3},
+            "owner": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    if MISSING is not None:
+        without_sqlite3(module, MISSING)
+    options = module.params
+    dest = Path(options["dest"])
+    # In check mode nothing may appear at the destination, its folder included; the nearest existing folder has its
+    # file system.
+    parent = next(folder for folder in (dest, *dest.absolute().parents) if folder.is_dir())
+    target = Path(tempfile.mkdtemp(prefix=".plexburst-check-", dir=parent)) if module.check_mode else dest
+    try:
+        manifest = snapshot.take(
+            Path(options["databases_dir"]), target, options["source"], options["plex_version"], options["attempts"]
+        )
+        if options["owner"]:
+            give_to(target, options["owner"])
+    except (PlexDatabaseError, OSError) as error:
+        module.fail_json(msg=f"The snapshot of {options['databases_dir']} failed. {error}")
+    finally:
+        if module.check_mode:
+            shutil.rmtree(target)
+    size = sum(entry["size"] for entry in manifest["files"].values())
+    module.exit_json(changed=True, manifest=manifest, dest=str(dest), size=size)
+
+
+if __name__ == "__main__":
+    main()

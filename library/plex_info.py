@@ -1,0 +1,134 @@
+#!/usr/bin/python
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plex_info
+short_description: Describe a Plex server, its libraries, and what they hold
+version_added: 0.1.0
+author: [plexburst contributors (@plexburst)]
+description:
+  - Version, claim, Plex Pass and libraries by the API; counts from the database when its directory is given.
+  - Says whether Sonic analysis is possible here, and if not, why.
+requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
+options:
+  base_url:
+    description: Address of the server, C(http://127.0.0.1:32400) on the machine that runs it.
+    type: str
+    required: true
+  token:
+    description: The server owner's token. Give O(preferences_file) instead where the module runs beside the server.
+    type: str
+  preferences_file:
+    description: Path of the server's C(Preferences.xml), from which C(PlexOnlineToken) is read.
+    type: path
+  timeout:
+    description: Seconds that one request may take.
+    type: float
+    default: 30.0
+  database_dir:
+    description: Directory of the databases, when this machine has them; sections are then counted.
+    type: path
+attributes:
+  check_mode:
+    description: Can run in check mode and says what it would do without changing anything.
+    support: full
+  diff_mode:
+    description: Returns what changed, before and after.
+    support: none
+  idempotent:
+    description: Run again at once, it changes nothing.
+    support: full
+    details: It only reads.
+"""
+
+EXAMPLES = r"""
+- name: See what home has
+  plexburst.core.plex_info:
+    base_url: http://127.0.0.1:32400
+    preferences_file: "{{ plex_server_preferences }}"
+    database_dir: "{{ plex_server_database_dir }}"
+"""
+
+RETURN = r"""
+server:
+  description: Name, version, machine identifier, claim, Plex Pass and sign-in state of the server.
+  returned: success
+  type: dict
+sections:
+  description: Its libraries with id, title, type, uuid, agent, scanner and locations.
+  returned: success
+  type: list
+  elements: dict
+version:
+  description: Version of the server.
+  returned: success
+  type: str
+plex_pass:
+  description: Whether its owner has Plex Pass.
+  returned: success
+  type: bool
+counters:
+  description: Counts by section id (items, trash, analysed, tracks with Sonic data), empty without O(database_dir).
+  returned: success
+  type: dict
+sonic:
+  description: C(supported), and C(problems) in words.
+  returned: success
+  type: dict
+activities:
+  description: What the server is doing now.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
+    connection_spec,
+    make_client,
+    run,
+)
+from ansible_collections.plexburst.core.plugins.module_utils.plex import (
+    counters,
+    readiness,
+    sections,
+    sonic,
+)
+
+
+def work(module: AnsibleModule) -> dict[str, Any]:
+    """Everything a plan or a report asks of a server."""
+    client = make_client(module.params)
+    server = readiness.describe_server(client)
+    libraries = sections.list_sections(client)
+    databases = module.params["database_dir"]
+    counted = {
+        str(library.id): asdict(counters.read(Path(databases), [library.id])) if databases else {}
+        for library in libraries
+    }
+    problems = sonic.problems(client, server)
+    return {
+        "changed": False,
+        "server": asdict(server),
+        "version": server.version,
+        "plex_pass": server.plex_pass,
+        "sections": [asdict(library) for library in libraries],
+        "counters": counted if databases else {},
+        "sonic": {"supported": not problems, "problems": problems},
+        "activities": [asdict(activity) for activity in sections.list_activities(client)],
+    }
+
+
+def main() -> None:
+    spec = {**connection_spec(), "database_dir": {"type": "path"}}
+    run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work)
+
+
+if __name__ == "__main__":
+    main()

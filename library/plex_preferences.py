@@ -1,0 +1,164 @@
+#!/usr/bin/python
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plex_preferences
+short_description: Set a Plex server's preferences and prove that it has them
+version_added: 0.1.0
+author: [plexburst contributors (@plexburst)]
+description:
+  - Plex answers 200 for a preference that does not exist, so every key is looked up first and read back afterwards.
+  - O(quiet) makes a server harmless. Nothing is emptied or deleted, nothing is published, nothing starts by itself.
+requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
+options:
+  base_url:
+    description: Address of the server, C(http://127.0.0.1:32400) on the machine that runs it.
+    type: str
+    required: true
+  token:
+    description: The server owner's token. Give O(preferences_file) instead where the module runs beside the server.
+    type: str
+  preferences_file:
+    description: Path of the server's C(Preferences.xml), from which C(PlexOnlineToken) is read.
+    type: path
+  timeout:
+    description: Seconds that one request may take.
+    type: float
+    default: 30.0
+  settings:
+    description: Preferences by exact key.
+    type: dict
+    default: {}
+  optional:
+    description: Keys of O(settings) that the server may not know (they come and go with version and Plex Pass).
+    type: list
+    elements: str
+    default: []
+  quiet:
+    description:
+      - Also set the quiet values. C(autoEmptyTrash) and C(allowMediaDeletion) must exist and be off,
+        the rest is optional.
+    type: bool
+    default: false
+  quiet_butler:
+    description:
+      - Also switch off every boolean preference whose key begins with C(butler), and move its hours away from now.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Can run in check mode and says what it would do without changing anything.
+    support: full
+  diff_mode:
+    description: Returns what changed, before and after.
+    support: full
+  idempotent:
+    description: Run again at once, it changes nothing.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Make the indexer's Plex quiet
+  plexburst.core.plex_preferences:
+    base_url: http://127.0.0.1:32400
+    preferences_file: "{{ plex_server_preferences }}"
+    quiet: true
+    quiet_butler: true
+  register: quiet
+
+- name: Set everything back
+  plexburst.core.plex_preferences:
+    base_url: http://127.0.0.1:32400
+    preferences_file: "{{ plex_server_preferences }}"
+    settings: "{{ quiet.previous }}"
+"""
+
+RETURN = r"""
+previous:
+  description: The value of each wanted key before, as O(settings) that put everything back.
+  returned: success
+  type: dict
+after:
+  description: The value of each wanted key as read back.
+  returned: success
+  type: dict
+changed_keys:
+  description: Keys whose value changed, or would in check mode.
+  returned: success
+  type: list
+  elements: str
+missing:
+  description: Optional keys that this server does not know.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
+    connection_spec,
+    make_client,
+    run,
+)
+from ansible_collections.plexburst.core.plugins.module_utils.plex import preferences
+
+
+def work(module: AnsibleModule) -> dict[str, Any]:
+    """Put the wanted values together, set them, read them back."""
+    params = module.params
+    client = make_client(params)
+    wanted: dict[str, Any] = {}
+    optional = set(params["optional"])
+    if params["quiet"]:
+        wanted.update(preferences.GUARDS)
+        wanted.update(preferences.QUIET)
+        optional.update(preferences.QUIET)
+    if params["quiet_butler"]:
+        known = preferences.read_all(client)
+        hours = preferences.butler_hours(time.localtime().tm_hour)
+        held = known.get("ButlerStartHour")
+        if held is not None and _far_from_now(held.value):
+            hours = {}  # set by an earlier run of this module: changing it every hour would not be idempotent
+        wanted.update(preferences.butler_switches(known))
+        wanted.update(hours)
+        optional.update(hours)
+    wanted.update(params["settings"])
+    change = preferences.apply(client, wanted, optional=optional, check=module.check_mode)
+    result: dict[str, Any] = {
+        "changed": bool(change.changed),
+        "previous": change.before,
+        "after": change.after,
+        "changed_keys": list(change.changed),
+        "missing": list(change.missing),
+    }
+    if module._diff:
+        result["diff"] = {
+            "before": {key: change.before[key] for key in change.changed},
+            "after": {key: change.after[key] for key in change.changed},
+        }
+    return result
+
+
+def _far_from_now(hour: Any) -> bool:
+    """Whether a maintenance hour is at least eight hours ahead."""
+    return isinstance(hour, int) and 8 <= (hour - time.localtime().tm_hour) % 24 <= 16
+
+
+def main() -> None:
+    spec = {
+        **connection_spec(),
+        "settings": {"type": "dict", "default": {}},
+        "optional": {"type": "list", "elements": "str", "default": []},
+        "quiet": {"type": "bool", "default": False},
+        "quiet_butler": {"type": "bool", "default": False},
+    }
+    run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work)
+
+
+if __name__ == "__main__":
+    main()

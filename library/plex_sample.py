@@ -1,0 +1,161 @@
+#!/usr/bin/python
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plex_sample
+short_description: Observe a Plex server at work
+version_added: 0.1.0
+author: [plexburst contributors (@plexburst)]
+description:
+  - Activities, libraries, processes with their CPU, counts from the database, one mount probe, disk and WAL size.
+  - A source that fails is named in the sample; nothing is replaced by a zero. A silent API is no failure here.
+requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
+options:
+  base_url:
+    description: Address of the server, C(http://127.0.0.1:32400) on the machine that runs it.
+    type: str
+    required: true
+  token:
+    description: The server owner's token. Give O(preferences_file) instead where the module runs beside the server.
+    type: str
+  preferences_file:
+    description: Path of the server's C(Preferences.xml), from which C(PlexOnlineToken) is read.
+    type: path
+  timeout:
+    description: Seconds that one request may take.
+    type: float
+    default: 30.0
+  database_dir:
+    description: Directory that holds C(com.plexapp.plugins.library.db) and its blobs database.
+    type: path
+    required: true
+  path_map:
+    description: Where paths that Plex knows lie on this machine. Without an entry a path is the same.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: The path as Plex sees it, such as C(/Media).
+        type: str
+        required: true
+      host:
+        description: The same folder on this machine.
+        type: path
+        required: true
+  probe_count:
+    description: How many files of the section are read to prove that the mount is alive.
+    type: int
+    default: 12
+  probe_timeout:
+    description: Seconds that reading them may take altogether.
+    type: float
+    default: 60.0
+  max_missing_percent:
+    description:
+      - More than this share of the probed files missing (of at least five) is a sick mount or a wrong O(path_map).
+    type: float
+    default: 50.0
+  scope:
+    description:
+      - How the server's processes are found. A dict with C(runtime) V(docker) and C(container), V(systemd) and C(unit),
+        or V(process) and C(pid_file).
+    type: dict
+    required: true
+  sections:
+    description: Ids of the libraries to count.
+    type: list
+    elements: int
+    default: []
+  probe_section:
+    description: Id of the library whose files are read to probe the mount; no probe without it.
+    type: int
+  api_count:
+    description: Also count the tracks of O(sections) by the API.
+    type: bool
+    default: false
+  times:
+    description: How many observations to make in this call. Two at the end of a task spare a round trip.
+    type: int
+    default: 1
+  gap:
+    description: Seconds between them.
+    type: float
+    default: 0.0
+  cursor:
+    description: Counts of an earlier sample; when the database was not written since, they are returned again.
+    type: dict
+    default: {}
+attributes:
+  check_mode:
+    description: Can run in check mode and says what it would do without changing anything.
+    support: full
+  diff_mode:
+    description: Returns what changed, before and after.
+    support: none
+  idempotent:
+    description: Run again at once, it changes nothing.
+    support: full
+    details: It only reads.
+"""
+
+EXAMPLES = r"""
+- name: Look at the indexer
+  plexburst.core.plex_sample:
+    base_url: http://127.0.0.1:32400
+    preferences_file: "{{ plex_server_preferences }}"
+    database_dir: "{{ plex_server_database_dir }}"
+    scope: "{{ plex_server_scope }}"
+    sections: [1]
+    probe_section: 1
+"""
+
+RETURN = r"""
+samples:
+  description: The observations in order of time, as module_utils/plex/sample.py describes them.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
+    connection_spec,
+    mount_spec,
+    observe,
+    run,
+)
+
+
+def work(module: AnsibleModule) -> dict[str, Any]:
+    """As many observations as asked for; only the first probes the mount."""
+    params = module.params
+    samples = [observe(params)]
+    while len(samples) < params["times"]:
+        time.sleep(params["gap"])
+        samples.append(observe({**params, "probe_section": None}))
+    return {"changed": False, "samples": [sample.to_dict() for sample in samples]}
+
+
+def main() -> None:
+    spec = {
+        **connection_spec(),
+        **mount_spec(),
+        "scope": {"type": "dict", "required": True},
+        "sections": {"type": "list", "elements": "int", "default": []},
+        "probe_section": {"type": "int"},
+        "api_count": {"type": "bool", "default": False},
+        "times": {"type": "int", "default": 1},
+        "gap": {"type": "float", "default": 0.0},
+        "cursor": {"type": "dict", "default": {}},
+    }
+    run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work)
+
+
+if __name__ == "__main__":
+    main()

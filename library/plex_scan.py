@@ -1,0 +1,313 @@
+#!/usr/bin/python
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plex_scan
+short_description: Scan one Plex library and watch it to its end
+version_added: 0.1.0
+author: [plexburst contributors (@plexburst)]
+description:
+  - Checks the guards itself. C(autoEmptyTrash) and C(allowMediaDeletion) read back as off, and real files of that
+    library can be read. Otherwise it refuses, because Plex takes what it cannot read for deleted.
+  - The action plugin of the same name watches, shows a progress line per sample, and ends with the verdict.
+  - Files that went into the trash although they can be read are proof of a sick mount and a failure.
+requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
+options:
+  base_url:
+    description: Address of the server, C(http://127.0.0.1:32400) on the machine that runs it.
+    type: str
+    required: true
+  token:
+    description: The server owner's token. Give O(preferences_file) instead where the module runs beside the server.
+    type: str
+  preferences_file:
+    description: Path of the server's C(Preferences.xml), from which C(PlexOnlineToken) is read.
+    type: path
+  timeout:
+    description: Seconds that one request may take.
+    type: float
+    default: 30.0
+  database_dir:
+    description: Directory that holds C(com.plexapp.plugins.library.db) and its blobs database.
+    type: path
+    required: true
+  path_map:
+    description: Where paths that Plex knows lie on this machine. Without an entry a path is the same.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: The path as Plex sees it, such as C(/Media).
+        type: str
+        required: true
+      host:
+        description: The same folder on this machine.
+        type: path
+        required: true
+  probe_count:
+    description: How many files of the section are read to prove that the mount is alive.
+    type: int
+    default: 12
+  probe_timeout:
+    description: Seconds that reading them may take altogether.
+    type: float
+    default: 60.0
+  max_missing_percent:
+    description:
+      - More than this share of the probed files missing (of at least five) is a sick mount or a wrong O(path_map).
+    type: float
+    default: 50.0
+  section:
+    description: Title or id of the library.
+    type: str
+    required: true
+  force:
+    description: Scan as if everything had changed, and refresh all metadata. Slow on large libraries.
+    type: bool
+    default: false
+  path:
+    description: Only this folder, as Plex sees it.
+    type: str
+    default: ""
+  task:
+    description: What the scan is watched as. V(refresh) is a forced one, with the patience a metadata refresh needs.
+    type: str
+    default: scan
+    choices: [scan, refresh]
+  scope:
+    description:
+      - How the server's processes are found. A dict with C(runtime) V(docker) and C(container), V(systemd) and C(unit),
+        or V(process) and C(pid_file).
+    type: dict
+    required: true
+  profile:
+    description: Monitoring profile, such as V(cloud_standard), V(cloud_intensive), V(local_quick) or V(sandbox).
+    type: str
+    default: cloud_standard
+  profile_overrides:
+    description: Single values of the profile to replace, in seconds, by name.
+    type: dict
+    default: {}
+  run_dir:
+    description: Run folder on the controller; samples are appended to C(samples.jsonl) in it.
+    type: str
+  hourly_price:
+    description: Price of the instance per hour, for the cost in the progress line.
+    type: float
+    default: 0.0
+  currency:
+    description: Currency of O(hourly_price).
+    type: str
+    default: EUR
+  settle:
+    description: Wait afterwards until the server is calm (no activity, no worker, little CPU).
+    type: bool
+    default: true
+  step:
+    description:
+      - Internal, set by the action plugin that watches. V(alone) means that the module was reached without its plugin;
+        it then fails and starts nothing.
+    type: str
+    default: alone
+    choices: [alone, start, again, cancel, finish]
+  since:
+    description: Internal, set by the action plugin. Unix time at which the task began on the server's machine.
+    type: float
+    default: 0.0
+attributes:
+  check_mode:
+    description: Can run in check mode and says what it would do without changing anything.
+    support: full
+  diff_mode:
+    description: Returns what changed, before and after.
+    support: none
+  idempotent:
+    description: Run again at once, it changes nothing.
+    support: partial
+    details: A scan that finds nothing new changes no item; it is reported as unchanged.
+  action:
+    description: Runs as an action plugin on the controller too.
+    support: full
+    details: It starts the module, samples, judges, and takes the safe next step.
+"""
+
+EXAMPLES = r"""
+- name: Scan Music
+  plexburst.core.plex_scan:
+    base_url: http://127.0.0.1:32400
+    preferences_file: "{{ plex_server_preferences }}"
+    database_dir: "{{ plex_server_database_dir }}"
+    scope: "{{ plex_server_scope }}"
+    section: Music
+    path_map:
+      - path: /Media
+        host: /opt/plexburst/media/0
+"""
+
+RETURN = r"""
+section:
+  description: The library.
+  returned: success
+  type: dict
+before:
+  description: Counts before the scan.
+  returned: success
+  type: dict
+after:
+  description: Counts after it.
+  returned: success, not in check mode
+  type: dict
+trashed:
+  description: Files that went into the trash during the scan, at most 200.
+  returned: success, not in check mode
+  type: list
+  elements: str
+probe:
+  description: The probe of the mount before the scan.
+  returned: success
+  type: dict
+watched:
+  description: State and reason of the verdict, evidence, advice, seconds, samples, automatic steps taken.
+  returned: when something was started
+  type: dict
+"""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
+    connection_spec,
+    make_client,
+    mount_spec,
+    probe_section,
+    refuse_alone,
+    run,
+    watch_plan,
+    watch_spec,
+)
+from ansible_collections.plexburst.core.plugins.module_utils.plex import (
+    counters,
+    preferences,
+    probe,
+    sections,
+)
+from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import GuardRefused
+
+
+def start(module: AnsibleModule) -> dict[str, Any]:
+    """Guards, counts, and the start; in check mode without the start."""
+    params = module.params
+    client = make_client(params)
+    section = sections.find_section(client, params["section"])
+    problems = preferences.check_guards(client)
+    if problems:
+        raise GuardRefused(
+            f"The scan of {section.title} is refused: {'; '.join(problems)}. With these on, files that "
+            "cannot be read for a "
+            "moment would be deleted for ever. Run the role plex_index with tasks_from: quiet first.",
+            problems=problems,
+        )
+    mount = probe_section(params, section.id)
+    if not mount.ok:
+        raise GuardRefused(
+            f"The scan of {section.title} is refused: {mount.problem}. Plex would take these files for "
+            "deleted. Check the "
+            "mount and path_map.",
+            probe=asdict(mount),
+        )
+    before = counters.read(Path(params["database_dir"]), [section.id])
+    began = time.time()
+    if not module.check_mode:
+        sections.refresh_section(client, section.id, force=params["force"], path=params["path"])
+    return {
+        "changed": module.check_mode,
+        "section": asdict(section),
+        "before": asdict(before),
+        "probe": asdict(mount),
+        "began": began,
+        "watch": watch_plan(
+            params,
+            task=params["task"],
+            title=section.title,
+            section_ids=[section.id],
+            section_type=section.type,
+            before=before,
+            scanned_before=section.scanned_at,
+            probe_section_id=section.id,
+        ),
+    }
+
+
+def again(module: AnsibleModule) -> dict[str, Any]:
+    """Start once more, behind the same guards."""
+    started = start(module)
+    return {"changed": False, "began": started["began"]}
+
+
+def cancel(module: AnsibleModule) -> dict[str, Any]:
+    """Stop the scan."""
+    client = make_client(module.params)
+    section = sections.find_section(client, module.params["section"])
+    sections.cancel_refresh(client, section.id)
+    return {"changed": True}
+
+
+def finish(module: AnsibleModule) -> dict[str, Any]:
+    """Counts afterwards, and what went into the trash although it can be read."""
+    params = module.params
+    client = make_client(params)
+    section = sections.find_section(client, params["section"])
+    databases = Path(params["database_dir"])
+    after = counters.read(databases, [section.id])
+    trashed = counters.trashed_files(databases, section.id, since=int(params["since"]))
+    paths = probe.PathMap.of(params["path_map"])
+    on_this_machine = {paths.host(name): name for name in trashed}
+    seen = probe.look(list(on_this_machine), [], time_limit=params["probe_timeout"])
+    alive = [on_this_machine[name] for name in seen.readable()]
+    mount = probe_section(params, section.id)
+    if alive or not mount.ok:
+        what = (
+            f"{len(alive)} files of {section.title} went into the trash although they can be read, the "
+            f"first: {alive[0]}"
+            if alive
+            else f"after the scan of {section.title} {mount.problem}"
+        )
+        raise GuardRefused(
+            f"The mount was sick during the scan: {what}. This section must not be brought home. Mount "
+            "again and scan again.",
+            section=asdict(section),
+            after=asdict(after),
+            trashed=trashed,
+            trashed_but_readable=alive,
+            probe=asdict(mount),
+        )
+    return {"changed": False, "section": asdict(section), "after": asdict(after), "trashed": trashed}
+
+
+def work(module: AnsibleModule) -> dict[str, Any]:
+    """The step the action plugin asks for."""
+    refuse_alone(module.params, "plex_scan")
+    return {"start": start, "again": again, "cancel": cancel, "finish": finish}[module.params["step"]](module)
+
+
+def main() -> None:
+    spec = {
+        **connection_spec(),
+        **mount_spec(),
+        **watch_spec(),
+        "section": {"type": "str", "required": True},
+        "force": {"type": "bool", "default": False},
+        "path": {"type": "str", "default": ""},
+        "task": {"type": "str", "default": "scan", "choices": ["scan", "refresh"]},
+    }
+    run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""What can go wrong between plexburst and a Plex server: one exception per cause, each message a sentence to act on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class PlexError(Exception):
+    """Base of everything here. `details` is plain data for the module's result; it never holds a secret."""
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class LibraryMissing(PlexError):
+    """A Python package that the module needs is not installed for the interpreter that runs it."""
+
+
+class PlexUnreachable(PlexError):
+    """No HTTP answer: connection refused, reset, or the time limit passed."""
+
+
+class PlexMaintenance(PlexError):
+    """HTTP 503 with title `Maintenance` (facts §2.1): the server migrates its database; it is not a failure yet."""
+
+
+class PlexUnauthorized(PlexError):
+    """HTTP 401."""
+
+
+class PlexNotFound(PlexError):
+    """HTTP 404."""
+
+
+class PlexAnswerError(PlexError):
+    """Any other HTTP answer that is not the expected one, or a body that is not what the API promises."""
+
+
+class NotReady(PlexError):
+    """The server did not become ready before the deadline."""
+
+
+class TokenMissing(PlexError):
+    """Preferences.xml holds no PlexOnlineToken, or cannot be read."""
+
+
+class ClaimFailed(PlexError):
+    """The server could not be claimed or unclaimed, or did not show that it was."""
+
+
+class AccountError(PlexError):
+    """plex.tv refused or could not be reached."""
+
+
+class PreferenceError(PlexError):
+    """A preference is unknown to the server, or did not take the value it was given."""
+
+
+class SectionNotFound(PlexError):
+    """No section has that id or title."""
+
+
+class GuardRefused(PlexError):
+    """A guard of invariant 3 (a sick mount cannot empty a library) said no."""
+
+
+class CountersError(PlexError):
+    """The database could not be counted. Never to be taken for a zero."""
+
+
+class CountersBusy(CountersError):
+    """The database was locked for longer than the busy time limit; counting again later may work."""
+
+
+class ProcessScopeError(PlexError):
+    """The process tree of the server cannot be found from the given scope."""
+
+
+class Refused(PlexError):
+    """A prerequisite is not met; nothing was started."""

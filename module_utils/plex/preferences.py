@@ -1,0 +1,240 @@
+"""Server preferences: the quiet set, and a setter that reads back what it set.
+
+Measured (facts §2.2): PUT /:/prefs answers 200 for a key that does not exist. So a key is looked up first and its
+value read
+afterwards; a wrong key was how the prior scripts left autoEmptyTrash on.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.plexburst.core.plugins.module_utils.plex.client import parse_xml
+from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import (
+    PlexAnswerError,
+    PreferenceError,
+    TokenMissing,
+)
+
+if TYPE_CHECKING:
+    from ansible_collections.plexburst.core.plugins.module_utils.plex.client import PlexClient
+
+Value = bool | int | float | str
+
+GUARDS: dict[str, Value] = {"autoEmptyTrash": False, "allowMediaDeletion": False}
+"""Invariant 3: must exist, must read back false before any scan."""
+
+QUIET: dict[str, Value] = {
+    # nothing starts by itself
+    "FSEventLibraryUpdatesEnabled": False,
+    "FSEventLibraryPartialScanEnabled": False,
+    "ScheduledLibraryUpdatesEnabled": False,
+    "watchMusicSections": False,
+    # invariant 8: the twin does not act on the household
+    "PublishServerOnPlexOnlineKey": False,
+    "RelayEnabled": False,
+    "GdmEnabled": False,
+    "DlnaEnabled": False,
+    "WebHooksEnabled": False,
+    "PushNotificationsEnabled": False,
+    "sendCrashReports": False,
+    "CrashUploadRetries": 0,
+    # analysis that nobody asked for and that reads whole files; Sonic's own switch stays as it is until Sonic's turn
+    "GenerateBIFBehavior": "never",
+    "GenerateIntroMarkerBehavior": "never",
+    "GenerateCreditsMarkerBehavior": "never",
+    "GenerateAdMarkerBehavior": "never",
+    "GenerateVADBehavior": "never",
+    "GenerateChapterThumbBehavior": "never",
+    "LoudnessAnalysisBehavior": "never",
+    "GenerateIndexFilesDuringAnalysis": False,
+}
+"""Set where the server has the key: which of them exist depends on version and Plex Pass (facts §2.6)."""
+
+SONIC_KEY = "MusicAnalysisBehavior"
+"""Exists only with Plex Pass (facts §2.6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """One preference as the server describes it."""
+
+    id: str
+    type: str
+    value: Value
+    hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The outcome of `apply`: values by key before and after, the keys that differ, and optional keys not found."""
+
+    before: dict[str, Value]
+    after: dict[str, Value]
+    changed: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def convert(kind: str, value: Any) -> Value:
+    """A value as the given preference type (bool, int, double, text). Raises PreferenceError when it cannot be one."""
+    if kind == "bool":
+        if isinstance(value, bool):
+            return value
+        text = str(value).strip().lower()
+        if text in ("1", "true", "yes", "on"):
+            return True
+        if text in ("0", "false", "no", "off", ""):
+            return False
+        raise PreferenceError(f"Expected a boolean, got {value!r}.")
+    if kind in ("int", "double"):
+        try:
+            return int(value) if kind == "int" else float(value)
+        except (TypeError, ValueError) as error:
+            raise PreferenceError(f"Expected a number, got {value!r}.") from error
+    return str(value)
+
+
+def wire(value: Value) -> str:
+    """A value as PUT /:/prefs wants it: booleans as 1 and 0, which is also how Preferences.xml holds them."""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return str(value)
+
+
+def read_all(client: PlexClient) -> dict[str, Preference]:
+    """GET /:/prefs by exact key."""
+    root = client.call("GET", "/:/prefs").xml()
+    found = {}
+    for element in root.iter("Setting"):
+        kind = element.get("type", "text")
+        raw = element.get("value", "")
+        try:
+            value = convert(kind, raw)
+        except PreferenceError:
+            value = raw  # an int preference may be empty; it is compared as text then
+        key = element.get("id", "")
+        found[key] = Preference(id=key, type=kind, value=value, hidden=element.get("hidden", "0") == "1")
+    if not found:
+        raise PlexAnswerError("GET /:/prefs listed no preference at all; this is not a working Plex server's answer.")
+    return found
+
+
+def butler_switches(known: Mapping[str, Preference]) -> dict[str, Value]:
+    """Every boolean whose key begins with `butler`, off: robust against names that come and go with versions."""
+    return {
+        key: False
+        for key, preference in known.items()
+        if preference.type == "bool" and key.lower().startswith("butler")
+    }
+
+
+def butler_hours(now_hour: int) -> dict[str, Value]:
+    """A one-hour maintenance window half a day away from `now_hour` (0-23, the server's local hour)."""
+    return {"ButlerStartHour": (now_hour + 12) % 24, "ButlerEndHour": (now_hour + 13) % 24}
+
+
+def apply(
+    client: PlexClient,
+    settings: Mapping[str, Any],
+    *,
+    optional: Iterable[str] = (),
+    check: bool = False,
+) -> Change:
+    """Set preferences and prove that the server has them.
+
+    Raises PreferenceError when a key that is not in `optional` is unknown (with the nearest names), when a value does
+    not
+    fit the type, or when a value read back differs. With `check`, nothing is set and `after` is what would be.
+    """
+    known = read_all(client)
+    allowed_missing = set(optional)
+    missing = tuple(sorted(key for key in settings if key not in known))
+    unknown = [key for key in missing if key not in allowed_missing]
+    if unknown:
+        hints = []
+        for key in unknown:
+            near = difflib.get_close_matches(key, known, n=1)
+            hints.append(f"{key}" + (f" (did you mean {near[0]}?)" if near else ""))
+        raise PreferenceError(
+            f"This server does not know the preference{'s' if len(hints) > 1 else ''} {', '.join(hints)}. "
+            "It would answer 200 all the same, so nothing was set. Correct the name, or list it under `optional`.",
+            unknown=unknown,
+        )
+    wanted: dict[str, Value] = {}
+    for key, value in settings.items():
+        if key in known:
+            try:
+                wanted[key] = convert(known[key].type, value)
+            except PreferenceError as error:
+                raise PreferenceError(f"Preference {key} is of type {known[key].type}. {error.message}") from error
+    before = {key: known[key].value for key in wanted}
+    changed = tuple(sorted(key for key, value in wanted.items() if before[key] != value))
+    if not changed or check:
+        return Change(before=before, after={**before, **wanted}, changed=changed, missing=missing)
+    client.call("PUT", "/:/prefs", params={key: wire(wanted[key]) for key in changed})
+    again = read_all(client)
+    after = {key: again[key].value if key in again else before[key] for key in wanted}
+    refused = [key for key in changed if after[key] != wanted[key]]
+    if refused:
+        words = ", ".join(f"{key}: wanted {wanted[key]!r}, still {after[key]!r}" for key in refused)
+        raise PreferenceError(
+            f"Plex answered 200 but did not take {words}. Nothing that relies on it may start.",
+            refused=refused,
+            before=before,
+        )
+    return Change(before=before, after=after, changed=changed, missing=missing)
+
+
+def check_guards(client: PlexClient) -> list[str]:
+    """Sentences about each guard of invariant 3 that does not read back as false; empty = safe to scan."""
+    known = read_all(client)
+    problems = []
+    for key, wanted in GUARDS.items():
+        if key not in known:
+            problems.append(f"the server lists no preference {key}, so that it is off cannot be read back")
+        elif known[key].value != wanted:
+            problems.append(f"{key} reads {known[key].value!r}, it must be {wanted!r}")
+    return problems
+
+
+def read_token(preferences_file: str) -> str:
+    """PlexOnlineToken of a Preferences.xml, '' while the file or the attribute is not there (it appears after the
+    claim).
+
+    Raises TokenMissing when the file may not be read.
+    """
+    return read_attribute(preferences_file, "PlexOnlineToken")
+
+
+def read_attribute(preferences_file: str, name: str) -> str:
+    """One attribute of the root element of Preferences.xml, '' when the file or the attribute is not there."""
+    path = Path(preferences_file)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except PermissionError as error:
+        raise TokenMissing(
+            f"{path} may not be read by this user (it is 0600, Plex's own). Run the task as root or as Plex's user."
+        ) from error
+    try:
+        value: str = parse_xml(text).get(name, "")
+    except PlexAnswerError:
+        return ""  # Plex rewrites the file in place: read in the middle of it, the next try sees it whole
+    return value
+
+
+_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+
+
+def version_tuple(version: str) -> tuple[int, int, int]:
+    """1.41.6.9685-d301f511a -> (1, 41, 6). Raises PlexAnswerError on anything else."""
+    match = _VERSION.match(version)
+    if match is None:
+        raise PlexAnswerError(f"Expected a Plex version such as 1.41.6.9685-…, got {version!r}.")
+    return int(match[1]), int(match[2]), int(match[3])

@@ -1,0 +1,122 @@
+"""Monitoring profiles: how long Plex may be silent, in real seconds.
+
+The first five names and values are the prior scripts' (facts §1.6); their `stall_threshold` counted checks, which hid
+the
+real time (anti-pattern 12), so here it is multiplied out. `sandbox` is for the simulator, whose work takes seconds.
+The end of a task is recognised from positive signs; these values are the fallback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+TASKS = ("scan", "refresh", "stabilise", "analyse", "sonic")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """All times in seconds.
+
+    interval: between samples. stall_after: no sign of progress for so long = stalled. cpu_idle_percent: below it
+    (percent of
+    one core) the tree counts as idle. timeout: the whole task. start_within: first sign of life after a start.
+    quiet_for: how long nothing may run before the end is believed. named_after: a known cause of a frozen counter is
+    named
+    after so long. mount_dead_after: reading has failed for so long. busy_after: database locked for so long.
+    silent_after: API without an answer for so long. missed_after: no sample at all (connection) for so long.
+    slow_read: a probe slower than this is a slow mount. min_free_bytes: less disk is unhealthy.
+    max_failed_percent: share of tracks that may stay without Sonic data before the task is called failed.
+    """
+
+    name: str
+    interval: float
+    stall_after: float
+    cpu_idle_percent: float
+    timeout: float
+    start_within: float = 300.0
+    quiet_for: float = 60.0
+    named_after: float = 480.0
+    mount_dead_after: float = 60.0
+    busy_after: float = 900.0
+    silent_after: float = 900.0
+    missed_after: float = 900.0
+    slow_read: float = 30.0
+    min_free_bytes: int = 2 * 1024**3
+    max_failed_percent: float = 5.0
+    restarts: int = 3
+
+    def words(self, task: str) -> str:
+        """What this profile will do, for the person who watches."""
+        return (
+            f"{task} with profile {self.name}: looked at every {span(self.interval)}, stalled after "
+            f"{span(self.stall_after)} without progress, given up after {span(self.timeout)}"
+        )
+
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        Profile("local_quick", interval=30, stall_after=150, cpu_idle_percent=5.0, timeout=3600, quiet_for=60),
+        Profile("local_delta", interval=60, stall_after=600, cpu_idle_percent=10.0, timeout=7200),
+        Profile("cloud_standard", interval=60, stall_after=900, cpu_idle_percent=10.0, timeout=28800),
+        Profile("cloud_intensive", interval=120, stall_after=3600, cpu_idle_percent=5.0, timeout=259200, quiet_for=120),
+        Profile(
+            "metadata_refresh", interval=120, stall_after=7200, cpu_idle_percent=20.0, timeout=14400, quiet_for=180
+        ),
+        Profile(
+            "sandbox",
+            interval=0.5,
+            stall_after=25,
+            cpu_idle_percent=20.0,
+            timeout=150,
+            start_within=10,
+            quiet_for=0.4,
+            named_after=10,
+            mount_dead_after=1.5,
+            busy_after=20,
+            silent_after=20,
+            missed_after=20,
+            slow_read=5,
+            min_free_bytes=32 * 1024**2,
+        ),
+    )
+}
+
+# Sonic and refreshes of a cloud run last for days and hours: they take the profile that was made for them.
+_SPECIAL = {("cloud_standard", "sonic"): "cloud_intensive", ("cloud_standard", "refresh"): "metadata_refresh"}
+# Prior safety limits per section type (facts §1.6): photos 8 h, films and music 4 h; a profile may give more, not less.
+_SECTION_TIMEOUT = {"movie": 14400.0, "show": 7200.0, "artist": 14400.0, "photo": 28800.0}
+
+
+def resolve(name: str, task: str, section_type: str = "", overrides: Mapping[str, float] | None = None) -> Profile:
+    """The profile for one task on one kind of section.
+
+    `overrides` replaces single values by field name. Raises ValueError, in words, on an unknown name, task or value.
+    """
+    if name not in PROFILES:
+        raise ValueError(f"There is no monitoring profile {name!r}. Known: {', '.join(PROFILES)}.")
+    if task not in TASKS:
+        raise ValueError(f"There is no task {task!r} to watch. Known: {', '.join(TASKS)}.")
+    profile = PROFILES[_SPECIAL.get((name, task), name)]
+    if name != "sandbox" and task in ("scan", "analyse"):
+        profile = replace(profile, timeout=max(profile.timeout, _SECTION_TIMEOUT.get(section_type, 0.0)))
+    known = {entry.name for entry in fields(Profile)} - {"name"}
+    for key, value in (overrides or {}).items():
+        if key not in known:
+            raise ValueError(f"A profile has no value {key!r}. Known: {', '.join(sorted(known))}.")
+        number = float(value)
+        if number < 0:
+            raise ValueError(f"Profile value {key} must not be negative, got {value!r}.")
+        change: dict[str, Any] = {key: int(number) if key in ("restarts", "min_free_bytes") else number}
+        profile = replace(profile, **change)
+    return profile
+
+
+def span(seconds: float) -> str:
+    """Seconds as people say them: 45 s, 15 min, 2.5 h, 3 d."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= size * (1.5 if unit == "d" else 1):
+            return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{seconds:.1f}".removesuffix(".0") + " s"

@@ -1,0 +1,109 @@
+"""File operations that survive a power cut, gathered in one class so that tests can cut the power at each of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from .errors import PlexDatabaseError
+
+CHUNK_BYTES = 4 * 1024 * 1024
+# Kept free beside what is about to be written: logs, journals and Plex itself need some air.
+SPARE_BYTES = 64 * 1024 * 1024
+
+
+class FileOperations:
+    """The file operations of an installation. Every method is one step at which a crash may happen."""
+
+    def make_directory(self, path: Path, mode: int = 0o700) -> None:
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+
+    def link(self, source: Path, target: Path) -> None:
+        os.link(source, target)
+
+    def copy(self, source: Path, target: Path) -> None:
+        shutil.copyfile(source, target)
+        self.sync_file(target)
+
+    def replace(self, source: Path, target: Path) -> None:
+        source.replace(target)
+
+    def remove(self, path: Path) -> None:
+        path.unlink()
+
+    def set_owner(self, path: Path, uid: int, gid: int) -> None:
+        os.chown(path, uid, gid)
+
+    def set_mode(self, path: Path, mode: int) -> None:
+        path.chmod(mode)
+
+    def write_text(self, path: Path, text: str, mode: int = 0o600) -> None:
+        """Write atomically: a temporary file beside it, fsync, rename, fsync of the folder."""
+        temporary = path.with_name(f".{path.name}.new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.replace(temporary, path)
+        self.sync_directory(path.parent)
+
+    def sync_file(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sync_directory(self, path: Path) -> None:
+        self.sync_file(path)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file as hexadecimal text, read in chunks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_json_object(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    :raises PlexDatabaseError: the file is missing, cut short, or not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PlexDatabaseError(f"Expected {what} at {path}, found no such file.") from None
+    except (OSError, ValueError) as error:
+        raise PlexDatabaseError(f"Expected {what} at {path}, but it cannot be read: {error}.") from error
+    if not isinstance(value, dict):
+        raise PlexDatabaseError(f"Expected {what} at {path} to be a JSON object, found {type(value).__name__}.")
+    return value
+
+
+def require_space(directory: Path, wanted: int, what: str) -> None:
+    """Refuse when the file system of `directory` has less than `wanted` bytes (and some spare) free."""
+    free = shutil.disk_usage(directory).free
+    if free < wanted + SPARE_BYTES:
+        raise PlexDatabaseError(
+            f"{what} needs {megabytes(wanted + SPARE_BYTES)} in {directory}, found {megabytes(free)} free: "
+            "free some space there, or choose a folder on a larger file system."
+        )
+
+
+def megabytes(size: float) -> str:
+    """A size in bytes for people: `12.3 MB`."""
+    return f"{size / 1_000_000:.1f} MB"
+
+
+def utc_now() -> str:
+    """The time now, as `2026-11-22T15:16:22Z`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

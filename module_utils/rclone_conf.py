@@ -1,0 +1,336 @@
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+"""rclone.conf as text: parse it, take the part that named remotes need, say what would not work elsewhere.
+
+Only the remote that holds the media, and whatever it wraps (crypt over alias over s3, …), may leave the controller.
+Everything here is pure: text in, text or sentences out; no file is read and rclone is not called.
+
+The file format is that of rclone's own parser (goconfig): ``[name]`` lines, ``key = value`` lines, ``#`` and ``;``
+comments. A section's lines are kept as they were read, so that what rclone sees on the other machine is byte for byte
+what it sees here; Python's configparser would lower-case keys and trip over ``%``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+# Options that hold other remotes, by backend type (rclone.org/docs, pages of these backends).
+ONE_REMOTE = "remote"
+MANY_REMOTES = "upstreams"
+WRAPPERS: Mapping[str, str] = {
+    "alias": ONE_REMOTE,
+    "archive": ONE_REMOTE,
+    "cache": ONE_REMOTE,
+    "chunker": ONE_REMOTE,
+    "compress": ONE_REMOTE,
+    "crypt": ONE_REMOTE,
+    "hasher": ONE_REMOTE,
+    "combine": MANY_REMOTES,
+    "union": MANY_REMOTES,
+}
+
+# Options that name a file of the controller, which the other machine does not have.
+FILE_OPTIONS = frozenset(
+    {
+        "service_account_file",
+        "shared_credentials_file",
+        "key_file",
+        "known_hosts_file",
+        "pubkey_file",
+        "config_file",
+        "client_certificate_path",
+        "kerberos_ccache",
+    }
+)
+
+# Options whose value must never be shown. Anything whose name contains one of the words is masked as well.
+SECRET_WORDS = ("secret", "pass", "token", "key", "credential", "auth", "sas_url", "cookie")
+NOT_SECRET = frozenset({"env_auth", "auth_url", "token_url", "key_file", "sse_customer_algorithm", "auth_version"})
+MASK = "********"
+
+ENCRYPTED_MARK = "RCLONE_ENCRYPT_V"
+
+
+class RcloneConfError(ValueError):
+    """The rclone configuration cannot be used; the message is a sentence for the user and holds no secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One remote of an rclone.conf.
+
+    name: as in ``[name]``; options: key → value, in file order; lines: the lines after the heading, untouched.
+    """
+
+    name: str
+    options: Mapping[str, str]
+    lines: tuple[str, ...]
+
+    @property
+    def type(self) -> str:
+        """The backend, e.g. ``s3`` or ``crypt``; empty when the section does not say."""
+        return self.options.get("type", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a ``remote:path`` string points to: a section's name, or (name empty) something with no section.
+
+    kind: ``named`` (a section), ``local`` (a path of the machine), ``backend`` (``:s3,option=…:path``, no section).
+    """
+
+    kind: str
+    name: str
+    path: str
+
+
+def parse(text: str) -> dict[str, Section]:
+    """Read an rclone.conf into its sections, by name, in file order.
+
+    :raises RcloneConfError: encrypted file, a line outside any section or not ``key = value``, a name twice.
+    """
+    if ENCRYPTED_MARK in text:
+        raise RcloneConfError(
+            "This rclone.conf is encrypted with a password, so single remotes cannot be taken out of it. "
+            "Write the remote for the media into a file of its own (`rclone config show REMOTE > FILE`, mode 0600) "
+            "and point plexburst_rclone_config at it."
+        )
+    sections: dict[str, Section] = {}
+    name = ""
+    options: dict[str, str] = {}
+    lines: list[str] = []
+
+    def close() -> None:
+        if name:
+            while lines and not lines[-1].strip():
+                lines.pop()
+            sections[name] = Section(name, dict(options), tuple(lines))
+
+    for number, raw in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
+        line = raw.strip()
+        if line.startswith("[") and line.endswith("]"):
+            close()
+            name, options, lines = line[1:-1].strip(), {}, []
+            if not name:
+                raise RcloneConfError(f"Line {number} of the rclone.conf is a heading without a name.")
+            if name in sections:
+                raise RcloneConfError(f"The rclone.conf has the remote [{name}] twice (again at line {number}).")
+            continue
+        if not line or line.startswith(("#", ";")):
+            if name:
+                lines.append(raw)
+            continue
+        if not name:
+            raise RcloneConfError(
+                f"Line {number} of the rclone.conf stands before the first [remote] heading. Is this an rclone.conf?"
+            )
+        key, equals, value = line.partition("=")
+        if not equals or not key.strip():
+            # The line itself may be (part of) a secret: it is not quoted.
+            raise RcloneConfError(f"Line {number} of the rclone.conf, in [{name}], is not of the form key = value.")
+        options[key.strip()] = value.strip()
+        lines.append(raw)
+    close()
+    return sections
+
+
+def render(sections: Iterable[Section]) -> str:
+    """Write sections as an rclone.conf; each ends with an empty line, the text ends with one newline."""
+    blocks = ["\n".join((f"[{section.name}]", *section.lines)) for section in sections]
+    return "\n\n".join(blocks) + "\n" if blocks else ""
+
+
+def target(remote: str) -> Target:
+    """Say what a ``remote:path`` string points to. Connection strings (``name,option=value:path``) are understood."""
+    if remote.startswith(":"):
+        return Target("backend", "", _after_connection(remote[1:]))
+    if remote.startswith(("/", "./", "../")) or ":" not in remote:
+        return Target("local", "", remote)
+    name = remote.split(":", 1)[0].split(",", 1)[0]
+    if "/" in name:
+        return Target("local", "", remote)
+    return Target("named", name, _after_connection(remote))
+
+
+def _after_connection(remote: str) -> str:
+    """The path of a connection string: what follows the first colon that is not inside quotes."""
+    quote = ""
+    for position, char in enumerate(remote):
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "\"'":
+            quote = char
+        elif char == ":":
+            return remote[position + 1 :]
+    return ""
+
+
+def wrapped(section: Section) -> list[str]:
+    """The ``remote:path`` strings a section stands on; empty for a backend that holds data itself."""
+    option = WRAPPERS.get(section.type)
+    if option is None:
+        return []
+    value = section.options.get(option, "")
+    if not value and section.type == "union":
+        value = section.options.get("remotes", "")  # the option's name before rclone 1.52
+        option = MANY_REMOTES
+    if not value:
+        raise RcloneConfError(f"The remote [{section.name}] is a {section.type} without `{option}`: it wraps nothing.")
+    if option == ONE_REMOTE:
+        return [_unquoted(value)]
+    parts = [part for row in csv.reader([value], delimiter=" ", skipinitialspace=True) for part in row if part]
+    if section.type == "combine":
+        return [part.partition("=")[2] for part in parts]
+    return [_without_policy(part) for part in parts]
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in '"`' else value
+
+
+def _without_policy(upstream: str) -> str:
+    """A union's upstream without its ``:ro``, ``:nc`` or ``:writeback`` suffix."""
+    for suffix in (":ro", ":nc", ":writeback"):
+        if upstream.endswith(suffix):
+            return upstream[: -len(suffix)]
+    return upstream
+
+
+def subset(sections: Mapping[str, Section], remotes: Sequence[str]) -> dict[str, Section]:
+    """The sections that the given remotes need: they themselves and all they wrap, in the order of the file.
+
+    :param remotes: remote names, or ``name:path`` strings as in the media setting.
+    :raises RcloneConfError: an unknown remote, one that stands on a local path, a circle of wrappers.
+    """
+    needed: set[str] = set()
+
+    def take(reference: str, chain: tuple[str, ...]) -> None:
+        goal = target(reference if ":" in reference or chain else f"{reference}:")
+        via = f" (wrapped by [{chain[-1]}])" if chain else ""
+        if goal.kind == "local":
+            raise RcloneConfError(
+                f"`{reference}`{via} is a path of this machine, not a remote: the indexer could not read it. "
+                "Name a remote of the rclone.conf, as in `media-s3:bucket`."
+            )
+        if goal.kind == "backend":
+            return
+        if goal.name in chain:
+            raise RcloneConfError(f"The remote [{goal.name}] wraps itself: {' → '.join((*chain, goal.name))}.")
+        if goal.name not in sections:
+            known = ", ".join(sorted(sections)) or "none"
+            raise RcloneConfError(f"The rclone.conf has no remote [{goal.name}]{via}. It has: {known}.")
+        needed.add(goal.name)
+        for inner in wrapped(sections[goal.name]):
+            take(inner, (*chain, goal.name))
+
+    for remote in remotes:
+        take(remote, ())
+    return {name: section for name, section in sections.items() if name in needed}
+
+
+def problems(sections: Iterable[Section]) -> list[str]:
+    """What would not work once these sections are on another machine, as sentences; empty when all is well."""
+    found: list[str] = []
+    for section in sections:
+        found += [
+            f"[{section.name}] names a file of this machine in `{option}`; write the value itself into the rclone.conf."
+            for option, value in section.options.items()
+            if value and option in FILE_OPTIONS
+        ]
+        if section.options.get("env_auth", "").lower() == "true" and not section.options.get("access_key_id"):
+            found.append(
+                f"[{section.name}] takes its credentials from this machine's environment (env_auth = true), "
+                "which the indexer does not have; write a read-only key pair into the rclone.conf."
+            )
+        if not section.type:
+            found.append(f"[{section.name}] has no `type`.")
+    return found
+
+
+def secrets(sections: Iterable[Section]) -> list[str]:
+    """Every value that must not be shown, longest first (so that masking one never uncovers part of another)."""
+    values = {
+        value
+        for section in sections
+        for option, value in section.options.items()
+        if value and option not in NOT_SECRET and any(word in option.lower() for word in SECRET_WORDS)
+    }
+    # A value of three characters, or a plain `true`, would mask half of any message and protects nothing.
+    return sorted((value for value in values - {"true", "false"} if len(value) > 3), key=len, reverse=True)
+
+
+def mask(text: str, sections: Iterable[Section]) -> str:
+    """The text with every secret of the sections replaced by asterisks."""
+    for secret in secrets(sections):
+        text = text.replace(secret, MASK)
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """What one ``rclone sync --use-json-log`` did (or, with --dry-run, would do).
+
+    transfers, deletes, checks: files (rclone counts a deletion among the checks, too); deleted_dirs: folders;
+    bytes: bytes; errors: what rclone and the remote said, in order, without repeats.
+    """
+
+    transfers: int
+    deletes: int
+    deleted_dirs: int
+    checks: int
+    bytes: int
+    errors: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether a file or folder was (or would be) copied or deleted."""
+        return bool(self.transfers or self.deletes or self.deleted_dirs)
+
+    @property
+    def seen(self) -> int:
+        """Files that the remote holds."""
+        return self.transfers + self.checks - self.deletes
+
+
+def copy_result(json_log: str) -> CopyResult:
+    """Read the JSON log of an rclone sync. The last line with ``stats`` wins: rclone writes it when it ends.
+
+    Lines that are not JSON are kept as errors: rclone writes such lines only when it cannot even start.
+
+    :raises RcloneConfError: there is no line with stats although nothing failed, so the outcome is unknown.
+    """
+    stats: Mapping[str, object] | None = None
+    errors: list[str] = []
+    for line in json_log.splitlines():
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            errors.append(line.strip())
+            continue
+        if isinstance(entry.get("stats"), dict):
+            stats = entry["stats"]
+        elif entry.get("level") in {"error", "critical", "fatal"}:
+            errors.append(str(entry.get("msg", "")))
+        elif str(entry.get("msg", "")).startswith("Failed to "):
+            errors.append(str(entry["msg"]))
+    if stats is None and not errors:
+        raise RcloneConfError("rclone said neither what it copied nor what went wrong; its log is empty.")
+    numbers = stats or {}
+
+    def number(key: str) -> int:
+        value = numbers.get(key, 0)
+        return int(value) if isinstance(value, int | float) else 0
+
+    return CopyResult(
+        transfers=number("transfers"),
+        deletes=number("deletes"),
+        deleted_dirs=number("deletedDirs"),
+        checks=number("checks"),
+        bytes=number("bytes"),
+        errors=tuple(dict.fromkeys(errors)),
+    )

@@ -1,0 +1,317 @@
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+"""summary.json: its JSON Schema, and how it is composed from a run's events and recorded state.
+
+The schema's one home is `SCHEMA`; docs/summary.schema.json is printed from it (``python -m plexburst.report
+--schema``) and a test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+_TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"}
+_COUNT = {"type": ["integer", "null"], "minimum": 0, "description": "null: not measured"}
+_AMOUNT = {"type": ["number", "null"], "minimum": 0, "description": "null: not measured"}
+_WORDS = {"type": ["string", "null"]}
+_RESOURCES = {"type": "array", "items": {"type": "string", "pattern": "^[a-z_]+/.+"}}
+_SECONDS = {"type": "number", "minimum": 0}
+
+
+def _object(
+    required: Mapping[str, Any], *, more: Mapping[str, Any] | None = None, open_: bool = True
+) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {**required, **(more or {})},
+        "required": list(required),
+        "additionalProperties": open_,
+    }
+
+
+_FAILURE = _object(
+    {
+        "phase": {"type": "string"},
+        "host": {"type": "string"},
+        "task": {"type": "string"},
+        "message": {"type": "string", "minLength": 1},
+        "advice": {"type": "string", "minLength": 1},
+    },
+    open_=False,
+)
+
+PARTS: Mapping[str, dict[str, Any]] = {
+    "sections": {
+        "type": "array",
+        "items": _object(
+            {
+                "id": {"type": "integer"},
+                "title": {"type": "string"},
+                "type": {"enum": ["movie", "show", "artist", "photo"]},
+                "items_before": _COUNT,
+                "items_after": _COUNT,
+                "analysed_before": _COUNT,
+                "analysed_after": _COUNT,
+            }
+        ),
+    },
+    "sonic": _object(
+        {
+            "total": _COUNT,
+            "before": _COUNT,
+            "after": _COUNT,
+            "failed": _COUNT,
+            "verdict": {"type": "string", "minLength": 1},
+            "tracks_per_minute": _AMOUNT,
+        }
+    ),
+    "cost": _object(
+        {
+            "currency": {"type": "string"},
+            "instance_type": _WORDS,
+            "hourly_price": _AMOUNT,
+            "alive_seconds": _AMOUNT,
+            "useful_seconds": _AMOUNT,
+            "billed": _AMOUNT,
+            "egress_bytes": _COUNT,
+        }
+    ),
+    "cloud": _object({"created": _RESOURCES, "deleted": _RESOURCES, "leftovers": _RESOURCES}),
+    "home": _object(
+        {
+            "installed": {"type": "boolean"},
+            "backup": _WORDS,
+            "watch_state": _object({"kept": _COUNT, "conflicts": _COUNT}),
+        }
+    ),
+    "plan": {"type": "object"},
+    "partial": {"type": "array", "items": {"type": "string", "minLength": 1}},
+}
+"""What `run_record` accepts, by key: the same parts that the summary is made of."""
+
+SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "plexburst summary.json",
+    "description": "What one run did. additionalProperties within a part are allowed, at the top they are not.",
+    **_object(
+        {
+            "schema": {"const": 1},
+            "run_id": {"type": "string", "pattern": r"^\d{8}-\d{6}-[0-9a-f]{4}$"},
+            "playbook": {"type": "string", "minLength": 1},
+            "status": {"enum": ["succeeded", "partial", "failed"]},
+            "started_at": _TIME,
+            "ended_at": _TIME,
+            "failure": {"oneOf": [{"type": "null"}, _FAILURE]},
+            "phases": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "name": {"type": "string", "minLength": 1},
+                        "status": {"enum": ["succeeded", "failed", "skipped"]},
+                        "started_at": _TIME,
+                        "seconds": _SECONDS,
+                    },
+                    open_=False,
+                ),
+            },
+            "sections": PARTS["sections"],
+            "sonic": PARTS["sonic"],
+            "cost": PARTS["cost"],
+            "cloud": PARTS["cloud"],
+            "home": PARTS["home"],
+        },
+        more={"plan": PARTS["plan"], "partial": PARTS["partial"]},
+        open_=False,
+    ),
+}
+
+
+def schema_problems(document: Any, schema: Mapping[str, Any] | None = None) -> list[str]:
+    """How ``document`` differs from the schema (SCHEMA when None), as sentences; empty when it does not.
+
+    Needs the package jsonschema (raises ImportError without it).
+    """
+    import jsonschema  # noqa: PLC0415 - only the controller has it, and reading a summary must work without
+
+    validator = jsonschema.Draft202012Validator(SCHEMA if schema is None else dict(schema))
+    return [
+        f"{'/'.join(str(part) for part in error.absolute_path) or 'the document'}: {error.message}"
+        for error in sorted(validator.iter_errors(document), key=lambda error: str(list(error.absolute_path)))
+    ]
+
+
+def record_problems(key: str, value: Any) -> list[str]:
+    """Why ``value`` cannot be recorded under ``key``. What is recorded may be incomplete, but not of another type."""
+    if key not in PARTS:
+        return [f"{key!r} is not recorded; expected one of {', '.join(PARTS)}."]
+    return schema_problems(value, _relaxed(PARTS[key], keep="id" if key == "sections" else ""))
+
+
+def _relaxed(schema: Any, keep: str = "") -> Any:
+    """The same schema with nothing required but ``keep``."""
+    if isinstance(schema, Mapping):
+        relaxed = {name: _relaxed(entry, keep) for name, entry in schema.items() if name != "required"}
+        if keep and keep in schema.get("required", ()):
+            relaxed["required"] = [keep]
+        return relaxed
+    return schema
+
+
+_NOT_MEASURED: Mapping[str, Mapping[str, Any]] = {
+    "sonic": {
+        "total": None,
+        "before": None,
+        "after": None,
+        "failed": None,
+        "verdict": "not_run",
+        "tracks_per_minute": None,
+    },
+    "home": {"installed": False, "backup": None, "watch_state": {"kept": None, "conflicts": None}},
+    "cloud": {"created": [], "deleted": [], "leftovers": []},
+}
+_NO_INSTANCE = {
+    "currency": "EUR",
+    "instance_type": None,
+    "hourly_price": None,
+    "alive_seconds": 0,
+    "useful_seconds": 0,
+    "billed": 0.0,
+    "egress_bytes": 0,
+}
+_UNKNOWN_COST = {**_NO_INSTANCE, "alive_seconds": None, "useful_seconds": None, "billed": None, "egress_bytes": None}
+_SECTION = {"items_before": None, "items_after": None, "analysed_before": None, "analysed_after": None}
+
+UNFINISHED = "The run ended before its last play, which checks the result, was reached."
+
+
+def first_failure(events: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
+    """The failure that began it all: the first one that was recorded."""
+    for event in events:
+        if event["event"] == "failure":
+            return {name: str(event[name]) for name in ("phase", "host", "task", "message", "advice")}
+    return None
+
+
+def judge(
+    events: Sequence[Mapping[str, Any]], state: Mapping[str, Any], *, finished: bool
+) -> tuple[str, dict[str, str] | None]:
+    """The run's status and its failure.
+
+    ``finished`` says that the last play was reached: a run that ended early without a recorded failure has failed.
+    """
+    failure = first_failure(events)
+    leftovers = state.get("cloud", {}).get("leftovers", [])
+    if failure is None and leftovers:
+        failure = {
+            "phase": "release",
+            "host": "localhost",
+            "task": "Prove that nothing stayed behind",
+            "message": f"These resources are still there and may cost money: {', '.join(leftovers)}.",
+            "advice": "Run ansible-playbook reap.yml now; it removes whatever carries our tags and outlived its run.",
+        }
+    if failure is None and not finished:
+        failure = {
+            "phase": "run",
+            "host": "localhost",
+            "task": "Check the result",
+            "message": UNFINISHED,
+            "advice": (
+                "Look at the end of logs/console.log; run the playbook whole, without --limit, --tags and "
+                "--start-at-task."
+            ),
+        }
+    installed = bool(state.get("home", {}).get("installed"))
+    if failure is not None:
+        return ("partial" if installed else "failed"), failure
+    return ("partial" if state.get("partial") else "succeeded"), None
+
+
+def compose(
+    run_id: str, events: Sequence[Mapping[str, Any]], state: Mapping[str, Any], ended_at: str
+) -> dict[str, Any]:
+    """The summary of a run from its events and recorded state; what nobody recorded is null or empty, never a made-up
+    zero.
+    """
+    started = next((event for event in events if event["event"] == "run_started"), None)
+    finished = any(event["event"] == "result_checked" for event in events)
+    status, failure = judge(events, state, finished=finished)
+    cloud = {**_NOT_MEASURED["cloud"], **state.get("cloud", {})}
+    cost_base = _UNKNOWN_COST if cloud["created"] else _NO_INSTANCE
+    home = {**_NOT_MEASURED["home"], **state.get("home", {})}
+    home["watch_state"] = {**_NOT_MEASURED["home"]["watch_state"], **home["watch_state"]}
+    summary: dict[str, Any] = {
+        "schema": 1,
+        "run_id": run_id,
+        "playbook": str(started["playbook"]) if started else "unknown",
+        "status": status,
+        "started_at": str(started.get("began_at", started["at"])) if started else ended_at,
+        "ended_at": ended_at,
+        "failure": failure,
+        "phases": phases(events),
+        "sections": [{**_SECTION, **section} for section in state.get("sections", [])],
+        "sonic": {**_NOT_MEASURED["sonic"], **state.get("sonic", {})},
+        "cost": {**cost_base, **state.get("cost", {})},
+        "cloud": cloud,
+        "home": home,
+    }
+    summary.update({key: state[key] for key in ("plan", "partial") if state.get(key)})
+    return summary
+
+
+def phases(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The phases in their order; one that was entered several times is one phase with its seconds added up."""
+    found: dict[str, dict[str, Any]] = {}
+    rank = {"skipped": 0, "succeeded": 1, "failed": 2}
+    for event in events:
+        if event["event"] != "phase_ended":
+            continue
+        name = str(event["phase"])
+        phase = found.setdefault(
+            name, {"name": name, "status": "skipped", "started_at": event["started_at"], "seconds": 0.0}
+        )
+        phase["seconds"] = round(phase["seconds"] + float(event["seconds"]), 3)
+        phase["status"] = max(phase["status"], str(event["status"]), key=lambda status: rank[status])
+    for event in events:
+        if event["event"] == "failure" and event["phase"] in found:
+            found[event["phase"]]["status"] = "failed"
+    return list(found.values())
+
+
+def headline(summary: Mapping[str, Any], report: str) -> list[str]:
+    """A few lines for a person: what came of it, what it cost, where the report is."""
+    lines = [f"Run {summary['run_id']} ({summary['playbook']}): {summary['status']}, {_span(summary)}"]
+    failure = summary["failure"]
+    if failure:
+        lines += [
+            f"  Failed in {failure['phase']} on {failure['host']}, task {failure['task']!r}:",
+            f"  {failure['message']}",
+            f"  Next: {failure['advice']}",
+        ]
+    lines += [f"  Partial: {words}" for words in summary.get("partial", [])]
+    for section in summary["sections"]:
+        before, after = section["items_before"], section["items_after"]
+        if before is None or after is None:
+            continue
+        lines.append(f"  {section['title']}: {after} items ({after - before:+d})")
+    sonic = summary["sonic"]
+    if sonic["total"] is not None and sonic["after"] is not None:
+        lines.append(f"  Sonic: {sonic['after']} of {sonic['total']} tracks, {sonic['verdict']}")
+    cost = summary["cost"]
+    if cost["instance_type"] and cost["billed"] is not None:
+        lines.append(f"  Cost: {cost['billed']:.4f} {cost['currency']} ({cost['instance_type']})")
+    lines.append(f"  Home: {'new database installed' if summary['home']['installed'] else 'database unchanged'}")
+    leftovers = summary["cloud"]["leftovers"]
+    lines.append(f"  Leftovers: {', '.join(leftovers) if leftovers else 'none'}")
+    lines.append(f"  Report: {report}")
+    return lines
+
+
+def _span(summary: Mapping[str, Any]) -> str:
+    began, ended = (
+        datetime.fromisoformat(str(summary[key]).replace("Z", "+00:00")) for key in ("started_at", "ended_at")
+    )
+    seconds = int((ended - began).total_seconds())
+    hours, rest = divmod(seconds, 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"

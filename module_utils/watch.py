@@ -1,0 +1,264 @@
+"""The loop that watches a task: sample, judge, say, record, and take the safe next step. The clock and everything else
+that touches the world are given to it, so that days are replayed in milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.plexburst.core.plugins.module_utils.plex import progress
+from ansible_collections.plexburst.core.plugins.module_utils.plex.profiles import Profile, span
+from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex.verdict import (
+    CANCEL_BUTLER,
+    CANCEL_SCAN,
+    COMPLETE,
+    STALLED,
+    UNHEALTHY,
+    Task,
+    Verdict,
+    judge,
+)
+from ansible_collections.plexburst.core.plugins.module_utils.plex.verdict import soon as verdict_soon
+
+KEPT_SAMPLES = 3000
+"""72 hours at two minutes are 2160 samples; beyond it the older half is thinned out."""
+SAME_LINE_SECONDS = 60.0
+"""A line that says nothing new is repeated only so often."""
+
+
+class SampleMissed(Exception):
+    """One observation could not be made (the connection dropped, the module failed). `result` is what Ansible gave."""
+
+    def __init__(self, message: str, result: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.result = dict(result or {})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the watching ended. `seconds` of the whole task; `steps` are the automatic steps that were taken."""
+
+    verdict: Verdict
+    task: Task
+    seconds: float
+    samples: int
+    missed: int
+    first: Sample | None
+    last: Sample | None
+    steps: tuple[str, ...] = ()
+    lost: Mapping[str, Any] | None = None
+    rate: float | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As a task's result."""
+        return {
+            "state": self.verdict.state,
+            "reason": self.verdict.reason,
+            "evidence": self.verdict.evidence,
+            "advice": self.verdict.advice,
+            "seconds": round(self.seconds, 1),
+            "samples": self.samples,
+            "missed": self.missed,
+            "steps": list(self.steps),
+            "restarts": self.task.restarts,
+            "rate_per_minute": None if self.rate is None else round(self.rate, 2),
+        }
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Appends samples and verdicts to <run dir>/samples.jsonl on the controller, mode 0600."""
+
+    path: Path | None
+
+    def write(self, entry: Mapping[str, Any]) -> None:
+        """One JSON object, one line."""
+        if self.path is None:
+            return
+        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(handle, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry, separators=(",", ":"), sort_keys=True) + "\n")
+
+
+@dataclass(slots=True)
+class Watcher:
+    """Watches one task until its verdict is final.
+
+    observe(last sample, gap) gives one sample, or two that are `gap` seconds apart when gap > 0, or raises
+    SampleMissed; act(step) carries out a verdict's next_step and says whether it could; emit shows a line; clock and
+    sleep are in seconds.
+    `seed`: samples of the task before, which may already tell that this one is done.
+    """
+
+    task: Task
+    profile: Profile
+    title: str
+    observe: Callable[[Sample | None, float], list[Sample]]
+    act: Callable[[str], bool]
+    emit: Callable[[str], None]
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    recorder: Recorder = field(default_factory=lambda: Recorder(None))
+    hourly_price: float = 0.0
+    currency: str = "EUR"
+    seed: list[Sample] = field(default_factory=list)
+    _samples: list[Sample] = field(default_factory=list)
+    _steps: list[str] = field(default_factory=list)
+    _line: str = ""
+    _line_at: float = 0.0
+
+    def run(self) -> Outcome:
+        """Loop until complete, idle, stalled without a step left, unhealthy, timed out, or out of reach for too
+        long."""
+        missed = 0
+        missing_since: float | None = None
+        gap = verdict_soon(self.profile)
+        early = self._seeded()
+        if early is not None:
+            return early
+        self.emit(self.profile.words(f"{self.task.kind} {self.title}"))
+        while True:
+            try:
+                batch = self._timed(self.observe(self._last(), gap))
+            except SampleMissed as problem:
+                now = self.clock()
+                missed += 1
+                missing_since = now if missing_since is None else missing_since
+                self.recorder.write({"at": now, "task": self.task.kind, "title": self.title, "missed": str(problem)})
+                self.emit(f"{self.task.kind} {self.title}: sample missed ({problem})")
+                if now - missing_since > self.profile.missed_after:
+                    return self._outcome(self._unreachable(now - missing_since, problem), missed, problem.result)
+                self.sleep(min(self.profile.interval, 30.0))
+                continue
+            missing_since = None
+            self._keep(batch)
+            now = self.clock()
+            result = judge(self.task, self._samples, self.profile, now)
+            self._record(batch, result)
+            self._say(result, missed, now)
+            if result.final and not self._step(result, now):
+                return self._outcome(result, missed, None)
+            gap = 0.0 if result.final else result.look_again
+            if gap == 0.0 or len(batch) < 2:  # two samples of one call have the wait between them
+                self.sleep(gap or self.profile.interval)
+
+    def _seeded(self) -> Outcome | None:
+        """The outcome when the samples of the task before already tell it; otherwise they only begin the window."""
+        if not self.seed:
+            return None
+        now = self.clock()
+        result = judge(self.task, self.seed, self.profile, now)
+        if result.state != COMPLETE:
+            return None
+        self._samples = list(self.seed)
+        self.recorder.write(
+            {"at": now, "task": self.task.kind, "title": self.title, "verdict": {"state": result.state}}
+        )
+        return self._outcome(result, 0, None)
+
+    def _timed(self, batch: list[Sample]) -> list[Sample]:
+        """The samples on this side's clock: the observed machine's may differ, its differences do not."""
+        now = self.clock()
+        return [replace(sample, at=now - (batch[-1].at - sample.at)) for sample in batch]
+
+    def recent(self) -> list[Sample]:
+        """The newest samples, for the task that follows."""
+        return self._samples[-10:]
+
+    def _last(self) -> Sample | None:
+        return self._samples[-1] if self._samples else None
+
+    def _keep(self, batch: list[Sample]) -> None:
+        self._samples.extend(batch)
+        if len(self._samples) > KEPT_SAMPLES:
+            half = len(self._samples) // 2
+            self._samples = self._samples[:half:2] + self._samples[half:]
+
+    def _record(self, batch: list[Sample], result: Verdict) -> None:
+        for sample in batch:
+            self.recorder.write(
+                {"at": sample.at, "task": self.task.kind, "title": self.title, "sample": sample.to_dict()}
+            )
+        self.recorder.write(
+            {
+                "at": batch[-1].at,
+                "task": self.task.kind,
+                "title": self.title,
+                "verdict": {"state": result.state, "reason": result.reason, "evidence": result.evidence},
+            }
+        )
+
+    def _say(self, result: Verdict, missed: int, now: float) -> None:
+        text = progress.line(
+            self.task.kind,
+            self.title,
+            self._samples[-200:],
+            elapsed=now - self.task.started_at,
+            hourly_price=self.hourly_price,
+            currency=self.currency,
+            reason=result.reason,
+            missed=missed,
+        )
+        if result.final or text != self._line or now - self._line_at >= SAME_LINE_SECONDS:
+            self._line, self._line_at = text, now
+            self.emit(text)
+
+    def _step(self, result: Verdict, now: float) -> bool:
+        """Take the verdict's step; True = go on watching with a fresh window.
+
+        Only starting again and stopping somebody else's task go on. A cancelled scan of a dead mount stays an
+        unhealthy one.
+        """
+        if not result.next_step:
+            return False
+        if self._steps.count(result.next_step) >= self.profile.restarts:
+            return False
+        self.emit(f"{self.task.kind} {self.title}: {result.reason.replace('_', ' ')}. {result.advice}")
+        done = self.act(result.next_step)
+        self._steps.append(result.next_step)
+        go_on = done and result.state == STALLED and result.next_step != CANCEL_SCAN
+        if go_on:
+            again = 0 if result.next_step == CANCEL_BUTLER else 1
+            self.task = replace(self.task, window_from=now, restarts=self.task.restarts + again)
+        return go_on
+
+    def _unreachable(self, seconds: float, problem: SampleMissed) -> Verdict:
+        return Verdict(
+            UNHEALTHY,
+            "unreachable",
+            {"seconds": round(seconds), "last": str(problem)},
+            f"No sample for {span(seconds)}: {problem}. The instance may be gone; collect.yml brings home "
+            "what it holds.",
+        )
+
+    def _outcome(self, result: Verdict, missed: int, lost: Mapping[str, Any] | None) -> Outcome:
+        samples = self._samples
+        measured = progress.measure(self.task.kind, samples)
+        elapsed = self.clock() - self.task.started_at
+        rate = None
+        if measured is not None and self.task.before is not None and elapsed > 0:
+            begun = self.task.before.sonic_done if self.task.kind == "sonic" else self.task.before.media_analysed
+            rate = max(0, measured.done - begun) / elapsed * 60.0
+        return Outcome(
+            verdict=result,
+            task=self.task,
+            seconds=elapsed,
+            samples=len(samples),
+            missed=missed,
+            first=samples[0] if samples else None,
+            last=samples[-1] if samples else None,
+            steps=tuple(self._steps),
+            lost=lost,
+            rate=rate,
+        )
+
+
+def plain_counters(sample: Sample | None) -> dict[str, Any] | None:
+    """The counters of a sample as plain data."""
+    return None if sample is None or sample.counters is None else asdict(sample.counters)

@@ -1,0 +1,65 @@
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+"""Action of plexburst_settings: every ``plexburst_*`` variable, typed and checked, before anything else happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible_collections.plexburst.core.plugins.module_utils.settings import (
+    SettingsError,
+    given_names,
+    load_spec,
+    resolve,
+)
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
+    """Reads settings.yml of the project and the task's variables; changes nothing."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_async = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return run_settings as a fact, or fail with all problems."""
+        super().run(tmp, task_vars)
+        _spec, arguments = self.validate_argument_spec(argument_spec={"required": {"type": "list", "elements": "str"}})
+        variables = dict(task_vars or {})
+        unknown: dict[str, list[str]] = {}
+        given: dict[str, Any] = {}
+        for name in given_names(variables):
+            try:
+                given[name] = self._templar.template(variables[name])
+            except AnsibleError as error:
+                unknown.setdefault(str(error), []).append(name)
+        # Many settings may hang on one file, as the sandbox's all do: its absence is one problem.
+        problems = [f"{', '.join(names)} cannot be worked out: {error}" for error, names in unknown.items()]
+        try:
+            settings = resolve(
+                load_spec(PROJECT / "settings.yml"),
+                given,
+                project_dir=PROJECT,
+                required=arguments["required"],
+                unresolved=[name for names in unknown.values() for name in names],
+            )
+        except SettingsError as error:
+            problems += error.problems
+        except OSError as error:
+            problems.append(f"settings.yml cannot be read: {error}.")
+        if problems:
+            count = "One setting is" if len(problems) == 1 else f"{len(problems)} settings are"
+            return {
+                "failed": True,
+                "changed": False,
+                "problems": problems,
+                "msg": f"{count} not right:\n" + "\n".join(f"- {problem}" for problem in problems),
+                "advice": "Mend them in the inventory's group_vars or after -e; README explains every setting.",
+            }
+        return {"changed": False, "settings": settings, "ansible_facts": {"run_settings": settings}}

@@ -1,0 +1,238 @@
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+"""Filters of plexburst.core: thin wrappers over module_utils, and the guard that refuses half a run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible import context
+from ansible.errors import AnsibleFilterError
+from ansible_collections.plexburst.core.plugins.module_utils import rclone_conf, sizing
+
+
+def rclone_subset(text: str, remotes: list[str]) -> str:
+    """The part of an rclone.conf that the named remotes need; fails if it would not work on another machine."""
+    try:
+        sections = rclone_conf.subset(rclone_conf.parse(text), remotes)
+    except rclone_conf.RcloneConfError as error:
+        raise AnsibleFilterError(str(error)) from error
+    trouble = rclone_conf.problems(sections.values())
+    if trouble:
+        raise AnsibleFilterError("The rclone.conf cannot be used on the indexer: " + " ".join(trouble))
+    text_of_subset: str = rclone_conf.render(sections.values())
+    return text_of_subset
+
+
+def rclone_mask(text: str, config: str) -> str:
+    """A message of rclone with every secret of the configuration replaced by asterisks."""
+    try:
+        masked: str = rclone_conf.mask(text, rclone_conf.parse(config).values())
+    except rclone_conf.RcloneConfError as error:
+        raise AnsibleFilterError(str(error)) from error
+    return masked
+
+
+def rclone_result(json_log: str) -> dict[str, Any]:
+    """What an `rclone sync --use-json-log` did: counts, errors, and whether anything changed."""
+    try:
+        result = rclone_conf.copy_result(json_log)
+    except rclone_conf.RcloneConfError as error:
+        raise AnsibleFilterError(str(error)) from error
+    return {
+        "transfers": result.transfers,
+        "deletes": result.deletes,
+        "deleted_dirs": result.deleted_dirs,
+        "checks": result.checks,
+        "bytes": result.bytes,
+        "seen": result.seen,
+        "errors": list(result.errors),
+        "changed": result.changed,
+    }
+
+
+def rclone_failures(results: list[dict[str, Any]], config: str, expect: str = "") -> list[str]:
+    """What went wrong in a loop of rclone commands (with --use-json-log), one sentence per remote, secrets masked.
+
+    :param results: the `results` of the task; the loop variable is a mount {remote, …} or a list that begins with one.
+    :param config: the rclone.conf in use, for masking.
+    :param expect: `listing` = an empty listing is a failure too; `files` = a remote without files is.
+    """
+    sentences: list[str] = []
+    for result in results:
+        if result.get("skipped"):
+            continue
+        item = result.get(result.get("ansible_loop_var", "item"), {})
+        remote = (item if isinstance(item, Mapping) else item[0])["remote"]
+        # A log without statistics is an answer of its own here: the exit code says whether something failed.
+        log = result.get("stderr") or ""
+        said = list(rclone_conf.copy_result(log).errors) if log.strip() else []
+        if result.get("rc") != 0:
+            cause = next((line for line in reversed(said) if line.startswith("Failed to ")), said[-1] if said else "")
+            cause = cause or str(result.get("msg") or "it said nothing")
+            sentences.append(
+                f"rclone could not read {remote} (exit code {result.get('rc')}): {cause.rstrip('.')}. Check the keys, "
+                "endpoint and bucket of that remote in the rclone.conf, on the controller with `rclone lsd`."
+            )
+        elif (expect == "listing" and not (result.get("stdout") or "").strip()) or (
+            expect == "files" and rclone_conf.copy_result(log).seen == 0
+        ):
+            sentences.append(
+                f"{remote} is empty. Plex would take an empty folder for a library whose files were all deleted, so "
+                "this stops here; check the path behind the colon."
+            )
+    return [rclone_mask(sentence, config) for sentence in sentences]
+
+
+def media_volumes(mounts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mounts {remote, path, target?} as read-only volumes {host, path, read_only} for the role plex_server."""
+    return [
+        {"host": mount["path"], "path": mount.get("target") or mount["path"], "read_only": True} for mount in mounts
+    ]
+
+
+def systemd_quote(value: Any) -> str:
+    """A value as one argument of a systemd command line: quoted, with `%`, `$`, `\\` and `"` made literal."""
+    text = str(value)
+    if "\n" in text:
+        raise AnsibleFilterError("A line break cannot be part of a systemd command line.")
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"'
+
+
+def rclone_parameters(memory_mb: int, cpus: int, disk_gb: int, mounts: int = 1) -> dict[str, int]:
+    """Parameters of each rclone mount of a machine (MiB, GiB); see module_utils/sizing.py."""
+    try:
+        found: dict[str, int] = sizing.rclone_parameters(int(memory_mb), int(cpus), int(disk_gb), int(mounts)).as_dict()
+    except sizing.SizingError as error:
+        raise AnsibleFilterError(str(error)) from error
+    return found
+
+
+def container_limits(memory_mb: int, cpus: int, mounts: int = 1) -> dict[str, int]:
+    """Memory (MiB) and CPU limits of Plex's container that fit the machine; see module_utils/sizing.py."""
+    try:
+        found: dict[str, int] = sizing.container_limits(int(memory_mb), int(cpus), int(mounts)).as_dict()
+    except sizing.SizingError as error:
+        raise AnsibleFilterError(str(error)) from error
+    return found
+
+
+def _checked_volumes(volumes: list[dict[str, Any]]) -> list[tuple[str, str, bool]]:
+    """(host, path, read_only) of each volume; absolute, without a colon (docker splits there)."""
+    checked: list[tuple[str, str, bool]] = []
+    for volume in volumes:
+        host, path = str(volume.get("host", "")), str(volume.get("path", ""))
+        if not host.startswith("/") or not path.startswith("/") or ":" in host + path:
+            raise AnsibleFilterError(
+                f"A media volume needs two absolute paths without a colon, {{host: /…, path: /…}}; found {volume!r}."
+            )
+        checked.append((host, path, bool(volume.get("read_only", True))))
+    return checked
+
+
+def volume_arguments(volumes: list[dict[str, Any]]) -> list[str]:
+    """Volumes {host, path, read_only} as `--volume HOST:PATH[:ro]` arguments of a Plex process."""
+    return [
+        argument
+        for host, path, read_only in _checked_volumes(volumes)
+        for argument in ("--volume", f"{host}:{path}{':ro' if read_only else ''}")
+    ]
+
+
+def docker_mounts(volumes: list[dict[str, Any]]) -> list[str]:
+    """Volumes {host, path, read_only} as `--mount` arguments of docker.
+
+    --mount, since --volume makes a missing source an empty folder, which Plex would read as an empty library; rslave,
+    so that what the host mounts or unmounts below the source is seen inside.
+    """
+    arguments: list[str] = []
+    for host, path, read_only in _checked_volumes(volumes):
+        fields = ["type=bind", f"source={host}", f"target={path}", "bind-propagation=rslave"]
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(fields + (["readonly"] if read_only else []))
+        arguments += ["--mount", line.getvalue()]
+    return arguments
+
+
+def media_mounts(media: Any, folder: str) -> list[dict[str, str]]:
+    """`plexburst_media` as the role rclone's mounts: each remote gets a folder below `folder`, numbered from 0.
+
+    Args:
+        media: list of {remote, path}; path is what home's Plex calls the folder.
+        folder: absolute folder on the indexer.
+    """
+    return [
+        {"remote": entry["remote"], "path": f"{folder}/{number}", "target": entry["path"]}
+        for number, entry in enumerate(media)
+    ]
+
+
+def docker_environment(environment: dict[str, Any]) -> list[str]:
+    """A dictionary as `--env NAME=value` arguments of docker, sorted by name."""
+    return [argument for name in sorted(environment) for argument in ("--env", f"{name}={environment[name]}")]
+
+
+def run_group(run_id: str) -> str:
+    """The inventory group of a run's indexer: `plexburst_run_<id>`, with underscores (group names have no dashes)."""
+    if not isinstance(run_id, str) or not run_id.strip():
+        raise AnsibleFilterError("run_group needs a run id such as 20261122-071500-ab12; it was given nothing.")
+    return "plexburst_run_" + run_id.strip().replace("-", "_")
+
+
+def partial_run_reasons(cliargs: Mapping[str, Any]) -> list[str]:
+    """The options of this ansible-playbook call that would skip part of the run, each with what it would skip."""
+    reasons: list[str] = []
+    if cliargs.get("subset"):
+        reasons.append(f"--limit {cliargs['subset']} leaves out the plays that release the instance and thaw home")
+    tags = [tag for tag in cliargs.get("tags") or () if tag != "all"]
+    if tags:
+        reasons.append(f"--tags {','.join(sorted(tags))} runs only some tasks, without the guards")
+    skipped = list(cliargs.get("skip_tags") or ())
+    if skipped:
+        reasons.append(f"--skip-tags {','.join(sorted(skipped))} skips tasks, the guards perhaps among them")
+    if cliargs.get("start_at_task"):
+        reasons.append(f"--start-at-task '{cliargs['start_at_task']}' skips everything before it, the guards included")
+    return reasons
+
+
+def whole_run(value: Any) -> Any:
+    """Return the input if the whole playbook runs; refuse with words if options would skip the guards or the release.
+
+    Used in a play's `hosts:`, which is evaluated whatever the tags are; a task of its own could be skipped by the very
+    options it is there to refuse.
+    """
+    reasons = partial_run_reasons(context.CLIARGS)
+    if reasons:
+        raise AnsibleFilterError(
+            "This playbook runs whole or not at all, because a part of it could leave a paid instance behind or home "
+            f"frozen: {'; '.join(reasons)}. Leave the option out (a job template's Limit and Tags fields as well). "
+            "To restrict the work, use plexburst_sections."
+        )
+    return value
+
+
+class FilterModule:
+    """The filters of plexburst.core."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Name → function, as Ansible wants it."""
+        return {
+            "container_limits": container_limits,
+            "docker_environment": docker_environment,
+            "docker_mounts": docker_mounts,
+            "media_mounts": media_mounts,
+            "media_volumes": media_volumes,
+            "rclone_failures": rclone_failures,
+            "rclone_mask": rclone_mask,
+            "rclone_parameters": rclone_parameters,
+            "rclone_result": rclone_result,
+            "rclone_subset": rclone_subset,
+            "run_group": run_group,
+            "systemd_quote": systemd_quote,
+            "volume_arguments": volume_arguments,
+            "whole_run": whole_run,
+        }

@@ -1,0 +1,1 @@
+"""Simulators that plexburst runs against by default: Scaleway's API, machines, plex.tv, Plex Media Server and S3."""

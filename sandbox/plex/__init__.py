@@ -1,0 +1,1 @@
+"""A simulator of Plex Media Server: its HTTP API, its database, its child processes and its traps (facts/plex.md)."""

@@ -1,0 +1,1 @@
+"""plexburst: burst Plex indexing to the cloud and bring the database home."""

@@ -1,0 +1,36 @@
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+"""Makes the project's collection importable as ``ansible_collections.plexburst.core`` outside Ansible."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+"""The project's folder, when this package runs from a checkout."""
+
+
+def make_importable() -> None:
+    """Put the checkout's ``collections`` on sys.path unless the collection is found already.
+
+    Raises ModuleNotFoundError when it is neither installed nor in a checkout.
+    """
+    if _found():
+        return
+    collections = PROJECT / "collections"
+    sys.path.insert(0, str(collections))
+    importlib.invalidate_caches()
+    if not _found():
+        raise ModuleNotFoundError(
+            f"The collection plexburst.core was not found: it is neither on sys.path nor in {collections}. "
+            "Run from a checkout of the project, or put its collections folder on PYTHONPATH."
+        )
+
+
+def _found() -> bool:
+    try:
+        return importlib.util.find_spec("ansible_collections.plexburst.core.plugins.module_utils") is not None
+    except ModuleNotFoundError:
+        return False

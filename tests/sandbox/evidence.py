@@ -1,0 +1,167 @@
+"""What home, the cloud's ledger and plex.tv really hold, read by code of its own: never through plexburst's modules or its summary."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+REPO = Path(__file__).resolve().parents[2]
+LIBRARY = "com.plexapp.plugins.library.db"
+BLOBS = "com.plexapp.plugins.library.blobs.db"
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a Plex database read-only; `icu_root` is stood in for, as stock SQLite has no such collation."""
+    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
+    db.create_collation("icu_root", lambda a, b: (a > b) - (a < b))
+    return db
+
+
+@dataclass(frozen=True)
+class HomeState:
+    """What a household would notice if it changed."""
+
+    sections: dict[int, tuple[str, str]]
+    items: dict[int, tuple[int, str, str]]
+    settings: set[tuple[Any, ...]]
+    views: set[tuple[Any, ...]]
+    accounts: set[tuple[int, str]]
+    playlists: dict[int, tuple[str, int]]
+    playlist_rows: set[tuple[Any, ...]]
+    parts: dict[str, bool]
+    tracks: set[int]
+    sonic_marks: set[int]
+    sonic_blobs: set[int]
+
+    @classmethod
+    def read(cls, databases: Path) -> HomeState:
+        """Read the pair below `databases`."""
+        library, blobs = connect(databases / LIBRARY), connect(databases / BLOBS)
+        try:
+
+            def rows(sql: str) -> list[tuple[Any, ...]]:
+                return library.execute(sql).fetchall()
+
+            generators = (
+                rows("SELECT playlist_id, metadata_item_id FROM play_queue_generators")
+                if library.execute("SELECT 1 FROM sqlite_master WHERE name='play_queue_generators'").fetchone()
+                else []
+            )
+            return cls(
+                sections={i: (name, uuid) for i, name, uuid in rows("SELECT id, name, uuid FROM library_sections")},
+                items={
+                    i: (t, guid, title)
+                    for i, t, guid, title in rows("SELECT id, metadata_type, guid, title FROM metadata_items WHERE deleted_at IS NULL")
+                },
+                settings=set(
+                    rows("SELECT account_id, guid, rating, view_offset, view_count, last_viewed_at, skip_count FROM metadata_item_settings")
+                ),
+                views=set(rows("SELECT account_id, guid, metadata_type, title, viewed_at FROM metadata_item_views")),
+                accounts=set(rows("SELECT id, name FROM accounts")),
+                playlists={
+                    i: (title, n)
+                    for i, title, n in rows("SELECT id, title, media_item_count FROM metadata_items WHERE metadata_type = 15")
+                },
+                playlist_rows=set(generators),
+                parts={file: deleted is not None for file, deleted in rows("SELECT file, deleted_at FROM media_parts WHERE file <> ''")},
+                tracks={i for (i,) in rows("SELECT id FROM metadata_items WHERE metadata_type = 10 AND deleted_at IS NULL")},
+                sonic_marks={
+                    i
+                    for (i,) in rows(
+                        "SELECT id FROM metadata_items WHERE metadata_type = 10 AND extra_data LIKE '%musicAnalysisVersion%'"
+                    )
+                },
+                sonic_blobs={
+                    i
+                    for (i,) in blobs.execute(
+                        "SELECT linked_id FROM blobs WHERE linked_type = 'metadata_item' AND blob_type = 7"
+                    ).fetchall()
+                },
+            )
+        finally:
+            library.close()
+            blobs.close()
+
+
+def databases_of(config_dir: str) -> Path:
+    """Where a Plex configuration folder keeps its databases."""
+    return Path(config_dir) / "Library" / "Application Support" / "Plex Media Server" / "Plug-in Support" / "Databases"
+
+
+def files_of_remote(state: dict[str, Any]) -> set[str]:
+    """Every media file that the S3 server holds, as home's Plex would name it."""
+    root = Path(state["home"]["volumes"][0]["host"])
+    return {f"/Media/{p.relative_to(root).as_posix()}" for p in root.rglob("*") if p.is_file()}
+
+
+def get_json(url: str) -> Any:
+    """GET a JSON document of a simulator."""
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  (a simulator on loopback)
+        return json.load(answer)
+
+
+def home_preferences(state: dict[str, Any]) -> dict[str, str]:
+    """Every preference of home's Plex, as its own API gives it."""
+    home = state["home"]
+    support = databases_of(home["config_dir"]).parents[1]
+    token = ElementTree.parse(support / "Preferences.xml").getroot().attrib["PlexOnlineToken"]  # noqa: S314  (our own file)
+    request = urllib.request.Request(f"http://127.0.0.1:{home['plex_port']}/:/prefs", headers={"X-Plex-Token": token})
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  (a simulator on loopback)
+        return {s.attrib["id"]: s.attrib["value"] for s in ElementTree.fromstring(answer.read())}  # noqa: S314
+
+
+def alive(ledger: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the cloud would still bill."""
+    return [row for row in ledger if row["ended_at"] is None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished playbook."""
+
+    rc: int
+    output: str
+    runs: Path
+
+    @property
+    def run_dir(self) -> Path:
+        """The newest run's folder."""
+        return (self.runs / "latest").resolve()
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The newest run's summary.json."""
+        return json.loads((self.run_dir / "summary.json").read_text())
+
+
+def run_playbook(
+    env: dict[str, str],
+    runs: Path,
+    *arguments: str,
+    playbook: str = "delta_sync.yml",
+    inventory: Path = REPO / "inventory" / "sandbox",
+    seconds: float = 420,
+) -> Outcome:
+    """Run a top-level playbook from `/`, without ansible.cfg, on inventory/sandbox unless told otherwise."""
+    command = [
+        str(Path(sys.executable).parent / "ansible-playbook"),
+        str(REPO / playbook),
+        "-i",
+        str(inventory),
+        "-e",
+        f"plexburst_runs_dir={runs}",
+        *arguments,
+    ]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "SCW_"))} | env
+    done = subprocess.run(
+        command, cwd="/", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds, check=False
+    )
+    return Outcome(done.returncode, done.stdout, runs)

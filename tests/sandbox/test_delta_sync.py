@@ -1,0 +1,246 @@
+"""A whole delta sync in the sandbox, judged by what home, the ledger and plex.tv hold afterwards."""
+
+from __future__ import annotations
+
+import json
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from sandbox.control import Sandbox
+from tests.sandbox.evidence import REPO, HomeState, Outcome, alive, databases_of, files_of_remote, home_preferences, run_playbook
+
+pytestmark = pytest.mark.playbook
+
+
+@dataclass(frozen=True)
+class Story:
+    """One sandbox, its home before, and the runs that were made on it."""
+
+    sandbox: Sandbox
+    before: HomeState
+    devices_before: list[dict[str, Any]]
+    prefs_before: dict[str, Any]
+    first: Outcome
+    after: HomeState
+    ledger: list[dict[str, Any]]
+    again: Outcome
+    after_again: HomeState
+    ledger_again: list[dict[str, Any]]
+    knocks: set[tuple[str, int]]
+
+
+class Knocker(threading.Thread):
+    """Knocks at every living indexer's public address, from outside, while a run is going."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        super().__init__(daemon=True)
+        self.sandbox = sandbox
+        self.open: set[tuple[str, int]] = set()
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        ports = [22, 80, 443, 5572, 8080, 8324, 32400, 32469]
+        ports += [self.sandbox.state["indexer"][key] for key in ("ssh_port", "plex_port")]
+        while not self.over.wait(1.0):
+            for row in alive(self.sandbox.ledger()):
+                for port in ports if row["kind"] == "ip" and row.get("address") else []:
+                    with socket.socket() as probe:
+                        probe.settimeout(0.5)
+                        if probe.connect_ex((row["address"], port)) == 0:
+                            self.open.add((row["address"], port))
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    root = tmp_path_factory.mktemp("story")
+    sandbox = Sandbox(root / "sandbox")
+    sandbox.up()
+    try:
+        databases = databases_of(sandbox.state["home"]["config_dir"])
+        env = sandbox.ansible_env()
+        runs = root / "runs"
+        before, devices, prefs = HomeState.read(databases), sandbox.devices(), home_preferences(sandbox.state)
+        knocker = Knocker(sandbox)
+        knocker.start()
+        first = run_playbook(env, runs)
+        knocker.over.set()
+        knocker.join(30)
+        after, ledger = HomeState.read(databases), sandbox.ledger()
+        again = run_playbook(env, runs)
+        yield Story(
+            sandbox, before, devices, prefs, first, after, ledger, again, HomeState.read(databases), sandbox.ledger(),
+            knocker.open,
+        )
+    finally:
+        sandbox.down()
+
+
+def test_the_run_succeeds_and_its_summary_is_valid(story: Story) -> None:
+    assert story.first.rc == 0, story.first.output[-4000:]
+    runs = sorted(p.name for p in story.first.runs.iterdir() if p.is_dir() and not p.is_symlink())
+    summary = json.loads((story.first.runs / runs[0] / "summary.json").read_text())
+    jsonschema.validate(summary, json.loads((REPO / "docs" / "summary.schema.json").read_text()))
+    assert summary["status"] == "succeeded"
+    assert summary["cloud"]["leftovers"] == []
+    assert summary["home"]["installed"] is True
+
+
+def test_every_new_file_is_in_homes_database_with_a_title(story: Story) -> None:
+    present = {file for file, trashed in story.after.parts.items() if not trashed}
+    media = {f for f in files_of_remote(story.sandbox.state) if not f.endswith((".nfo", ".txt"))}
+    assert media - present == set()
+    assert all(title for _, _, title in story.after.items.values())
+
+
+def test_the_odd_names_and_the_new_track_in_an_old_folder_are_there(story: Story) -> None:
+    new = story.after.parts.keys() - story.before.parts.keys()
+    assert any("'" in file for file in new)
+    assert any(not file.isascii() for file in new)
+    old_folders = {str(Path(file).parent) for file in story.before.parts if file.startswith("/Media/Music/")}
+    assert any(str(Path(file).parent) in old_folders for file in new if file.startswith("/Media/Music/"))
+
+
+def test_removed_media_are_in_the_trash_and_not_deleted(story: Story) -> None:
+    gone = story.before.parts.keys() - files_of_remote(story.sandbox.state)
+    assert gone
+    assert gone <= story.after.parts.keys()
+    assert all(story.after.parts[file] for file in gone)
+
+
+def test_every_track_has_sonic_data_by_two_measures(story: Story) -> None:
+    assert story.before.sonic_marks < story.before.tracks
+    assert story.after.tracks <= story.after.sonic_marks
+    assert story.after.tracks <= story.after.sonic_blobs
+
+
+def test_watch_state_playlists_and_accounts_are_as_before(story: Story) -> None:
+    assert story.before.settings
+    assert story.before.views
+    assert len(story.before.accounts) >= 2
+    assert story.before.playlists
+    assert story.after.settings == story.before.settings
+    assert story.after.views == story.before.views
+    assert story.after.accounts == story.before.accounts
+    assert story.after.playlists == story.before.playlists
+    assert story.after.playlist_rows == story.before.playlist_rows
+
+
+def test_ids_of_old_items_and_sections_never_change(story: Story) -> None:
+    assert story.after.sections == story.before.sections
+    kept = {i: v for i, v in story.before.items.items() if i in story.after.items}
+    assert kept == {i: story.after.items[i] for i in kept}
+    assert len(kept) > len(story.before.items) * 0.9
+
+
+def test_nothing_stays_behind_in_the_cloud_or_at_plex_tv(story: Story) -> None:
+    kinds = {row["kind"] for row in story.ledger}
+    assert kinds == {"server", "ip", "volume"}
+    assert alive(story.ledger) == []
+    assert story.sandbox.devices() == story.devices_before
+
+
+def test_homes_preferences_are_as_before(story: Story) -> None:
+    after = home_preferences(story.sandbox.state)
+    changed = {key for key in story.prefs_before if after.get(key) != story.prefs_before[key]}
+    assert changed == set()
+
+
+def test_no_secret_is_in_the_run_folder(story: Story) -> None:
+    state = story.sandbox.state
+    secrets = {state["scaleway"]["secret_key"], Path(state["plextv"]["token_file"]).read_text().strip()}
+    for line in Path(state["s3"]["rclone_config"]).read_text().splitlines():
+        if "secret" in line or "token" in line:
+            secrets.add(line.partition("=")[2].strip())
+    for path in story.first.runs.rglob("*"):
+        if path.is_file() and "keys" not in path.parts and path.suffix not in {".db"}:
+            text = path.read_bytes()
+            for secret in secrets - {""}:
+                assert secret.encode() not in text, f"{path} holds a secret"
+            assert not stat.S_IMODE(path.stat().st_mode) & 0o007, f"{path} can be read by everybody"
+    assert "private-dropbox" not in story.first.output
+
+
+def test_a_second_run_finds_nothing_to_do_and_makes_no_instance(story: Story) -> None:
+    assert story.again.rc == 0, story.again.output[-4000:]
+    assert "Nothing to do" in story.again.output
+    assert story.after_again == story.after
+    assert len(story.ledger_again) == len(story.ledger)
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    sandbox = Sandbox(tmp_path_factory.mktemp("fresh") / "sandbox")
+    sandbox.up()
+    try:
+        yield sandbox
+    finally:
+        sandbox.down()
+
+
+def tree(root: Path) -> dict[str, tuple[int, int]]:
+    """Size and modification time of every regular file below `root`."""
+    return {
+        str(p.relative_to(root)): (p.stat().st_size, p.stat().st_mtime_ns)
+        for p in root.rglob("*")
+        if p.is_file() and not p.is_symlink()
+    }
+
+
+def test_check_mode_changes_nothing_anywhere_and_says_what_it_would_do(fresh: Sandbox, tmp_path: Path) -> None:
+    databases = databases_of(fresh.state["home"]["config_dir"])
+    before, prefs = HomeState.read(databases), home_preferences(fresh.state)
+    home_files = set(tree(Path(fresh.state["home"]["dir"])))
+    outcome = run_playbook(fresh.ansible_env(), tmp_path / "runs", "--check")
+    assert outcome.rc == 0, outcome.output[-4000:]
+    assert "would be made" in outcome.output
+    assert "new" in outcome.output
+    assert fresh.ledger() == []
+    assert HomeState.read(databases) == before
+    assert home_preferences(fresh.state) == prefs
+    assert not [p for p in (tmp_path / "runs").rglob("*") if p.is_file()] if (tmp_path / "runs").exists() else True
+    new_files = {f for f in set(tree(Path(fresh.state["home"]["dir"]))) - home_files if "/Logs/" not in f and "ansible" not in f}
+    assert {f for f in new_files if not f.startswith(("log/", "home/.ansible"))} == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--limit", "plex_cloud"), "--limit"),
+        (("--limit", "localhost"), "--limit"),
+        (("--tags", "index"), "--tags"),
+        (("--skip-tags", "release"), "--skip-tags"),
+        (("--start-at-task", "Say how it went, and fail if anything did"), "--start-at-task"),
+        (("-e", "plexburst_sectoins=Music"), "plexburst_sections"),
+        (("-e", "plexburst_max_hours=lots"), "plexburst_max_hours"),
+        (("-e", "plexburst_provider=none"), "plex_cloud"),
+    ],
+)
+def test_what_would_skip_a_guard_is_refused_with_words(
+    fresh: Sandbox, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    outcome = run_playbook(fresh.ansible_env(), tmp_path / "runs", *arguments)
+    assert outcome.rc != 0
+    assert words in outcome.output
+    assert fresh.ledger() == []
+
+
+def test_an_inventory_that_does_not_parse_is_refused(fresh: Sandbox, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yml"
+    broken.write_text("all:\n  children: [this is not an inventory\n")
+    outcome = run_playbook(fresh.ansible_env(), tmp_path / "runs", inventory=broken)
+    assert outcome.rc != 0
+    assert "plex_home" in outcome.output
+    assert fresh.ledger() == []
+
+
+def test_only_ssh_answers_from_outside_while_the_indexer_lives(story: Story) -> None:
+    assert story.knocks, "the indexer was never seen alive"
+    assert {port for _, port in story.knocks if port} == {story.sandbox.state["indexer"]["ssh_port"]}

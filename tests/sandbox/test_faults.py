@@ -1,0 +1,99 @@
+"""What goes wrong in real life: each fault ends non-zero, with cause and next step, without leftovers, and home serves its old database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.control import Sandbox
+from tests.sandbox.evidence import HomeState, alive, databases_of, get_json, home_preferences, run_playbook
+
+pytestmark = pytest.mark.playbook
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    box = Sandbox(tmp_path_factory.mktemp("faults") / "sandbox")
+    box.up()
+    try:
+        yield box
+    finally:
+        box.down()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, how it is switched on, and the words the user must read."""
+
+    name: str
+    part: str
+    switch: dict[str, Any]
+    words: tuple[str, ...]
+    arguments: tuple[str, ...] = field(default=())
+
+
+FAULTS = [
+    Fault("out of stock for every type", "scaleway", {"out_of_stock": "*"}, ("stock", "plexburst_instance_types")),
+    Fault("server never boots", "scaleway", {"never_boots": True}, ("boot",), ("-e", "plexburst_ssh_timeout=8")),
+    Fault("SSH never opens", "machine", {"ssh_never_opens": True}, ("SSH",), ("-e", "plexburst_ssh_timeout=8")),
+    Fault("maintenance past the deadline", "plex-indexer", {"maintenance": "forever"}, ("aintenance", "plexburst_ready_timeout"), ("-e", "plexburst_ready_timeout=6")),
+    Fault("wrong account token", "plextv", {"unauthorized": True}, ("token",)),
+    Fault("sqlite3 missing on the indexer", "machine", {"no_sqlite3": True}, ("sqlite3",)),
+    Fault("library.db truncated on the way home", "machine", {"sftp_truncate": {"suffix": "library.db", "bytes": 100000}}, ("library.db",)),
+]
+
+
+def serving(sandbox: Sandbox) -> bool:
+    """Home's Plex answers."""
+    return bool(get_json(f"http://127.0.0.1:{sandbox.state['home']['plex_port']}/identity"))
+
+
+def judge(sandbox: Sandbox, tmp_path: Path, words: tuple[str, ...], *arguments: str) -> None:
+    """Run into the fault and check what must hold after every failure."""
+    databases = databases_of(sandbox.state["home"]["config_dir"])
+    before, devices, prefs = HomeState.read(databases), sandbox.devices(), home_preferences(sandbox.state)
+    outcome = run_playbook(sandbox.ansible_env(), tmp_path / "runs", *arguments)
+    assert outcome.rc != 0
+    failure = outcome.summary["failure"]
+    told = json.dumps(failure)
+    for word in words:
+        assert word in told, f"{word!r} is not in {told}"
+    assert failure["advice"]
+    assert outcome.summary["status"] == "failed"
+    assert alive(sandbox.ledger()) == []
+    assert sandbox.devices() == devices
+    assert HomeState.read(databases) == before
+    assert home_preferences(sandbox.state) == prefs
+    assert serving(sandbox)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.name)
+def test_a_fault_is_named_and_leaves_nothing_behind(sandbox: Sandbox, tmp_path: Path, fault: Fault) -> None:
+    sandbox.set_faults(fault.part, fault.switch)
+    try:
+        judge(sandbox, tmp_path, fault.words, *fault.arguments)
+    finally:
+        sandbox.set_faults(fault.part, {})
+
+
+def test_wrong_s3_credentials_are_named_before_anything_is_paid(sandbox: Sandbox, tmp_path: Path) -> None:
+    good = Path(sandbox.state["s3"]["rclone_config"]).read_text()
+    wrong = tmp_path / "rclone.conf"
+    wrong.write_text("\n".join("secret_access_key = wrongwrongwrong" if l.startswith("secret_access_key") else l for l in good.splitlines()) + "\n")
+    wrong.chmod(0o600)
+    count = len(sandbox.ledger())
+    judge(sandbox, tmp_path, (sandbox.state["s3"]["remote"], "credentials"), "-e", f"plexburst_rclone_config={wrong}")
+    assert len(sandbox.ledger()) == count
+
+
+def test_a_wrong_scaleway_key_is_named_before_anything_is_touched(sandbox: Sandbox, tmp_path: Path) -> None:
+    wrong = tmp_path / "scw.yaml"
+    text = Path(sandbox.state["scaleway"]["config_file"]).read_text()
+    wrong.write_text(text.replace(sandbox.state["scaleway"]["secret_key"], "99999999-9999-9999-9999-999999999999"))
+    wrong.chmod(0o600)
+    judge(sandbox, tmp_path, ("Scaleway",), "-e", f"plexburst_scw_config_file={wrong}")

@@ -1,0 +1,390 @@
+"""Replaying windows on a virtual clock. Each trace says whether it was recorded or invented, and from which fact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from ansible_collections.plexburst.core.plugins.module_utils.plex.profiles import Profile, resolve
+from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex.verdict import (
+    CANCEL_BUTLER,
+    CANCEL_REFRESH,
+    CANCEL_SCAN,
+    COMPLETE,
+    IDLE,
+    RUNNING,
+    STALLED,
+    START_AGAIN,
+    TIMED_OUT,
+    UNHEALTHY,
+    Task,
+    Verdict,
+    judge,
+)
+
+from tests.unit.plex.traces import (
+    DEAD,
+    GOOD,
+    activity,
+    counters,
+    process,
+    sample,
+    section,
+    server,
+    task,
+)
+
+SCAN = resolve("cloud_standard", "scan", "artist")
+SONIC = resolve("cloud_standard", "sonic", "artist")
+ANALYSE = resolve("cloud_standard", "analyse", "movie")
+
+
+def replay(what: Task, samples: Iterable[Sample], profile: Profile) -> tuple[Verdict, float]:
+    """Judge after each sample; the first final verdict and its time, else the last verdict."""
+    window: list[Sample] = []
+    verdict = Verdict(RUNNING)
+    for one in samples:
+        window.append(one)
+        verdict = judge(what, window, profile, one.at)
+        if verdict.final:
+            return verdict, one.at
+    return verdict, window[-1].at
+
+
+def every(interval: float, until: float, make: Callable[[float], dict[str, Any]]) -> list[Sample]:
+    """A sample each `interval` seconds from 0 to `until`."""
+    count = int(until / interval) + 1
+    return [sample(index * interval, **make(index * interval)) for index in range(count)]
+
+
+def test_the_81035_incident_is_named_within_ten_virtual_minutes() -> None:
+    # Recorded (facts 1.3): --force with Sonic, CPU 407 %, counter stuck 81,035 -> 81,035, no audio file read.
+    def at(t: float) -> dict[str, Any]:
+        scanner = process("scanner", 4.0 * t, pid=50, args="Plex Media Scanner --analyze --section 1 --force")
+        return {"processes": (server(0.07 * t), scanner), "counters": counters(sonic_done=81035)}
+
+    verdict, when = replay(task("sonic"), every(120, 7200, at), SONIC)
+    assert (verdict.state, verdict.reason, verdict.next_step) == (STALLED, "refresh_instead_of_sonic", CANCEL_REFRESH)
+    assert when <= 600
+    assert verdict.evidence["done"] == 81035
+    assert verdict.evidence["cpu_percent"] == pytest.approx(407, abs=2)
+
+
+def test_sonic_that_moves_slowly_is_never_stopped() -> None:
+    # Invented from facts 2.7: no rate is known; one track in two minutes is progress.
+    def at(t: float) -> dict[str, Any]:
+        return {
+            "processes": (server(), process("music_analyzer", t, pid=60)),
+            "counters": counters(sonic_done=81035 + int(t / 120)),
+        }
+
+    verdict, _ = replay(task("sonic"), every(120, 36000, at), SONIC)
+    assert verdict.state == RUNNING
+
+
+def test_sonic_is_complete_only_when_nothing_is_pending() -> None:
+    def at(t: float) -> dict[str, Any]:
+        done = min(456534, 456334 + int(t))
+        busy = (process("music_analyzer", t, pid=60),) if done < 456534 else ()
+        return {"processes": (server(), *busy), "counters": counters(sonic_done=done)}
+
+    begun = counters(sonic_done=456334)
+    verdict, when = replay(task("sonic", before=begun), every(60, 7200, at), SONIC)
+    assert verdict.state == COMPLETE
+    assert when <= 300
+
+
+def test_silence_with_tracks_pending_is_not_success_but_a_named_stall() -> None:
+    # Recorded rule of the prior scripts (facts 1.6): 30 stalls -> success. Never again.
+    def at(t: float) -> dict[str, Any]:
+        busy = (process("music_analyzer", t, pid=60),) if t < 600 else ()
+        done = 81035 + int(min(t, 600))
+        return {"processes": (server(), *busy), "counters": counters(sonic_done=done)}
+
+    verdict, when = replay(task("sonic"), every(60, 7200, at), SONIC)
+    assert (verdict.state, verdict.reason) == (STALLED, "queue_empty_incomplete")
+    assert verdict.next_step == START_AGAIN
+    assert when <= 900
+
+
+def test_a_queue_drained_with_three_percent_failed_is_named_after_one_restart() -> None:
+    # Invented from facts 2.7: failed tracks are not queued again until the album is refreshed.
+    done = 456534 - 13696
+    again = task("sonic", restarts=1, window_from=1000.0, started_at=0.0)
+    trace = [sample(1000.0 + 60 * i, counters=counters(sonic_done=done)) for i in range(12)]
+    verdict, _ = replay(again, trace, SONIC)
+    assert (verdict.state, verdict.reason, verdict.next_step) == (STALLED, "tracks_failing", "")
+    assert verdict.evidence["pending"] == 13696
+
+
+def test_a_task_that_gives_no_sign_of_life_is_started_again() -> None:
+    verdict, when = replay(task("sonic"), every(60, 1200, lambda _: {}), SONIC)
+    assert (verdict.state, verdict.reason, verdict.next_step) == (STALLED, "not_started", START_AGAIN)
+    assert 300 < when <= 420
+
+
+def test_analyzers_that_come_and_go_without_a_track_are_failing_tracks() -> None:
+    def at(t: float) -> dict[str, Any]:
+        return {"processes": (server(), process("music_analyzer", 3.0, pid=1000 + int(t)))}
+
+    verdict, _ = replay(task("sonic"), every(120, 7200, at), SONIC)
+    assert (verdict.state, verdict.reason) == (STALLED, "tracks_failing")
+
+
+def test_one_hanging_analyzer_is_a_stall_after_the_profiles_time() -> None:
+    def at(t: float) -> dict[str, Any]:
+        return {"processes": (server(), process("music_analyzer", t, pid=60))}
+
+    verdict, when = replay(task("sonic"), every(120, 7200, at), SONIC)
+    assert (verdict.state, verdict.reason) == (STALLED, "no_progress")
+    assert when == SONIC.stall_after
+
+
+def test_a_scheduled_butler_task_instead_of_sonic_is_cancelled() -> None:
+    # Recorded (facts 1.2): DeepMediaAnalysis spawned --analyze-deeply and cost 144 minutes.
+    def at(t: float) -> dict[str, Any]:
+        return {
+            "activities": (activity("butler", "DeepMediaAnalysis", None),),
+            "processes": (server(), process("scanner", 0.2 * t, pid=50, args="--analyze-deeply")),
+        }
+
+    verdict, when = replay(task("sonic"), every(120, 7200, at), SONIC)
+    assert (verdict.state, verdict.reason, verdict.next_step) == (STALLED, "butler_interference", CANCEL_BUTLER)
+    assert when <= 600
+
+
+def test_two_counts_that_go_apart_are_never_called_progress() -> None:
+    def at(t: float) -> dict[str, Any]:
+        return {
+            "processes": (server(), process("music_analyzer", t, pid=60)),
+            "counters": counters(sonic_done=81035, server_sonic_blobs=81035 + int(t)),
+        }
+
+    verdict, _ = replay(task("sonic"), every(60, 1200, at), SONIC)
+    assert (verdict.state, verdict.reason) == (STALLED, "counter_mismatch")
+
+
+def test_an_api_that_counts_other_tracks_blocks_complete() -> None:
+    done = counters(sonic_done=456534)
+    verdict, _ = replay(task("sonic"), [sample(0, counters=done, api_total=456000)], SONIC)
+    assert verdict.reason == "counter_mismatch"
+
+
+def test_tracks_in_the_trash_are_listed_by_the_api_and_are_no_mismatch() -> None:
+    done = counters(sonic_done=456534, items_trashed=3)
+    verdict, _ = replay(task("sonic"), [sample(0, counters=done, api_total=456537)], SONIC)
+    assert verdict.state == COMPLETE
+
+
+def test_without_sqlite_nothing_is_ever_complete() -> None:
+    # Recorded (facts 1.3 no. 1): sqlite3 missing made every counter 0 and the run "100 % complete".
+    broken = sample(0, counters=None, counters_error="This machine's Python has no sqlite3")
+    for kind in ("scan", "analyse", "sonic", "stabilise", "refresh"):
+        verdict, _ = replay(task(kind), [broken], SCAN)
+        assert (verdict.state, verdict.reason) == (UNHEALTHY, "counters_failed")
+        assert "sqlite3" in verdict.advice
+
+
+def test_a_mount_that_dies_mid_scan_stops_the_scan_at_the_second_probe() -> None:
+    # Recorded (facts 1.3): a scan on a degraded mount deleted 221 of 224 movies.
+    def at(t: float) -> dict[str, Any]:
+        scanner = process("scanner", t, pid=50)
+        return {
+            "sections": (section(refreshing=True),),
+            "processes": (server(), scanner),
+            "mount": DEAD if t >= 120 else GOOD,
+            "counters": counters(items=224 - int(t / 60), items_trashed=int(t / 60)),
+        }
+
+    verdict, when = replay(task("scan"), every(60, 3600, at), SCAN)
+    assert (verdict.state, verdict.reason, verdict.next_step) == (UNHEALTHY, "mount_dead", CANCEL_SCAN)
+    assert when == 180
+
+
+def test_one_slow_probe_is_not_a_dead_mount() -> None:
+    def at(t: float) -> dict[str, Any]:
+        return {
+            "sections": (section(refreshing=True),),
+            "mount": DEAD if t == 120 else GOOD,
+            "counters": counters(items=int(t)),
+        }
+
+    verdict, _ = replay(task("scan"), every(60, 600, at), SCAN)
+    assert verdict.state == RUNNING
+
+
+def test_a_slow_mount_has_its_own_name() -> None:
+    slow = type(GOOD)(ok=True, tried=12, read=12, missing=0, seconds=55.0)
+
+    def at(_: float) -> dict[str, Any]:
+        return {"processes": (server(), process("music_analyzer", 1.0, pid=60)), "mount": slow}
+
+    verdict, _ = replay(task("sonic"), every(120, 3600, at), SONIC)
+    assert (verdict.state, verdict.reason) == (STALLED, "mount_slow")
+
+
+def test_analysis_that_looks_idle_while_ffmpeg_reads_for_40_minutes_is_not_stopped() -> None:
+    # Invented from facts 1.3/2.5: deep analysis reads whole files over a slow line with little CPU.
+    def at(t: float) -> dict[str, Any]:
+        worker = process("transcoder", 0.001 * t, pid=70, read=int(t) * 100_000)
+        return {"processes": (server(), worker), "counters": counters(media=315, media_analysed=300)}
+
+    begun = counters(media=315, media_analysed=299)
+    verdict, _ = replay(task("analyse", before=begun), every(60, 2400, at), ANALYSE)
+    assert verdict.state == RUNNING
+
+
+def test_analysis_that_hangs_without_reading_is_stalled() -> None:
+    def at(_: float) -> dict[str, Any]:
+        return {
+            "processes": (server(), process("transcoder", 5.0, pid=70)),
+            "counters": counters(media=9, media_analysed=3),
+        }
+
+    verdict, when = replay(task("analyse"), every(60, 3600, at), ANALYSE)
+    assert (verdict.state, verdict.reason) == (STALLED, "no_progress")
+    assert when == ANALYSE.stall_after
+
+
+def test_analysis_ends_moments_after_the_last_item() -> None:
+    def at(t: float) -> dict[str, Any]:
+        done = min(20, int(t / 5))
+        busy = (process("scanner", t, pid=50),) if done < 20 else ()
+        return {"processes": (server(), *busy), "counters": counters(media=20, media_analysed=done)}
+
+    verdict, when = replay(task("analyse", before=counters(media=20, media_analysed=0)), every(5, 600, at), ANALYSE)
+    assert verdict.state == COMPLETE
+    assert when <= 110
+
+
+def test_items_that_plex_does_not_analyse_end_as_idle_with_their_number() -> None:
+    def at(t: float) -> dict[str, Any]:
+        busy = (process("scanner", t, pid=50),) if t < 60 else ()
+        return {"processes": (server(), *busy), "counters": counters(media=20, media_analysed=18 if t else 10)}
+
+    verdict, _ = replay(task("analyse", before=counters(media=20, media_analysed=10)), every(30, 900, at), ANALYSE)
+    assert (verdict.state, verdict.reason) == (IDLE, "items_left")
+    assert verdict.evidence["pending"] == 2
+
+
+def test_a_scan_is_complete_when_its_activity_came_and_went() -> None:
+    def at(t: float) -> dict[str, Any]:
+        on = t < 300
+        return {
+            "sections": (section(refreshing=on, scanned_at=0 if on else 99),),
+            "activities": (activity("library.update.section", "Scanning Music"),) if on else (),
+            "counters": counters(items=int(t)),
+        }
+
+    verdict, when = replay(task("scan", scanned_before=5), every(5, 3600, at), SCAN)
+    assert verdict.state == COMPLETE
+    assert when - 300 <= 15
+
+
+def test_a_scan_that_ended_before_the_first_sample_is_recognised_by_its_time() -> None:
+    trace = every(5, 60, lambda _: {"sections": (section(scanned_at=1000),)})
+    verdict, when = replay(task("scan", scanned_before=900), trace, SCAN)
+    assert verdict.state == COMPLETE
+    assert when <= 15
+
+
+def test_a_scan_that_never_began_is_not_a_finished_one() -> None:
+    verdict, _ = replay(task("scan", scanned_before=0), every(60, 900, lambda _: {}), SCAN)
+    assert (verdict.state, verdict.reason, verdict.next_step) == (STALLED, "not_started", START_AGAIN)
+
+
+def test_another_sections_activity_does_not_hold_up_this_scan() -> None:
+    # Facts 1.9: the section sits on the Context child; the prior regex never found it.
+    def at(_: float) -> dict[str, Any]:
+        return {
+            "sections": (section(scanned_at=1000), section(section_id=2, refreshing=True)),
+            "activities": (activity("library.update.section", "Scanning Movies", 2),),
+        }
+
+    verdict, _ = replay(task("scan", scanned_before=900), every(5, 60, at), SCAN)
+    assert verdict.state == COMPLETE
+
+
+def test_photos_that_take_four_hours_are_waited_for() -> None:
+    profile = resolve("cloud_standard", "scan", "photo")
+
+    def at(t: float) -> dict[str, Any]:
+        return {"sections": (section(refreshing=True),), "counters": counters(items=int(t))}
+
+    verdict, _ = replay(task("scan"), every(60, 4 * 3600, at), profile)
+    assert verdict.state == RUNNING
+
+
+def test_a_scan_without_end_is_timed_out_and_not_called_done() -> None:
+    def at(t: float) -> dict[str, Any]:
+        return {"sections": (section(refreshing=True),), "counters": counters(items=int(t))}
+
+    verdict, _ = replay(task("scan"), every(600, 40000, at), SCAN)
+    assert (verdict.state, verdict.reason) == (TIMED_OUT, "timeout")
+
+
+def test_a_database_busy_for_five_minutes_is_waited_for() -> None:
+    def at(t: float) -> dict[str, Any]:
+        busy = 60 <= t <= 360
+        return {
+            "sections": (section(refreshing=True),),
+            "counters": None if busy else counters(items=int(t)),
+            "counters_error": "library.db is busy" if busy else "",
+            "counters_busy": busy,
+        }
+
+    verdict, _ = replay(task("scan"), every(60, 600, at), SCAN)
+    assert verdict.state == RUNNING
+
+
+def test_a_database_busy_for_ever_is_named() -> None:
+    trace = every(60, 3600, lambda _: {"counters": None, "counters_error": "busy", "counters_busy": True})
+    verdict, _ = replay(task("scan"), trace, SCAN)
+    assert (verdict.state, verdict.reason) == (UNHEALTHY, "plex_busy_db")
+
+
+def test_a_restart_loop_is_named() -> None:
+    # Recorded (facts 1.3): a corrupt archive made Plex restart for ever, visible only in docker logs.
+    trace = [sample(60.0 * i, server_pid=100 + i, server_started=float(i)) for i in range(4)]
+    verdict, when = replay(task("scan"), trace, SCAN)
+    assert (verdict.state, verdict.reason) == (UNHEALTHY, "plex_restarting")
+    assert when == 120
+
+
+def test_a_kill_for_want_of_memory_is_named() -> None:
+    verdict, _ = replay(task("scan"), [sample(0, oom_killed=True)], SCAN)
+    assert verdict.reason == "plex_restarting"
+    assert "memory" in verdict.advice
+
+
+def test_a_full_disk_stops_before_plex_corrupts_its_database() -> None:
+    verdict, _ = replay(task("scan"), [sample(0, disk_free_bytes=10)], SCAN)
+    assert (verdict.state, verdict.reason) == (UNHEALTHY, "disk_full")
+
+
+def test_a_short_maintenance_is_waited_out_and_a_long_one_named() -> None:
+    def at(_: float) -> dict[str, Any]:
+        return {"answered": False, "http_status": 503, "maintenance": "currently running database migrations."}
+
+    verdict, _ = replay(task("scan"), every(60, 600, at), SCAN)
+    assert verdict.state == RUNNING
+    verdict, _ = replay(task("scan"), every(60, 3600, at), SCAN)
+    assert (verdict.state, verdict.reason) == (UNHEALTHY, "plex_maintenance")
+
+
+def test_a_token_that_is_refused_ends_the_watching() -> None:
+    trace = every(60, 300, lambda _: {"answered": False, "http_status": 401, "problem": "401"})
+    verdict, _ = replay(task("sonic"), trace, SONIC)
+    assert verdict.reason == "unauthorized"
+
+
+def test_stabilised_means_quiet_and_little_cpu() -> None:
+    def at(t: float) -> dict[str, Any]:
+        cpu = 2.0 * t if t < 100 else 200 + 0.01 * t
+        return {"processes": (server(cpu),)}
+
+    verdict, when = replay(task("stabilise"), every(10, 600, at), SCAN)
+    assert verdict.state == COMPLETE
+    assert 100 <= when <= 150

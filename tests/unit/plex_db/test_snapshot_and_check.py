@@ -1,0 +1,235 @@
+"""A snapshot is whole, and a pair that is not what it should be is refused with the right words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db import check, listing, manifest, pair, snapshot
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
+
+from tests.unit.plex_db import building
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return building.make_library(tmp_path / "home")
+
+
+@pytest.fixture
+def base(home: Path, tmp_path: Path) -> Path:
+    snapshot.take(home, tmp_path / "base", "home", "1.43.4")
+    return tmp_path / "base"
+
+
+def codes(directory: Path, **options: Any) -> list[str]:
+    described = manifest.load(directory / pair.MANIFEST)
+    return [problem.code for problem in check.check(directory, described, **options).problems]
+
+
+def changed(base: Path, target: Path, *statements: tuple[Any, ...]) -> Path:
+    """The base after something happened to it, with a manifest of its own, as it comes back."""
+    target.mkdir()
+    for name in pair.NAMES:
+        shutil.copy(base / name, target / name)
+    building.write(target / pair.LIBRARY, *statements)
+    described = manifest.build(target, "indexer", "1.43.4")
+    (target / pair.MANIFEST).write_text(json.dumps(described))
+    return target
+
+
+def against(base: Path, came_back: Path, **options: Any) -> list[str]:
+    return codes(came_back, base=manifest.load(base / pair.MANIFEST), **options)
+
+
+def test_a_snapshot_holds_what_home_holds_and_passes_its_own_check(home: Path, base: Path) -> None:
+    described = manifest.load(base / pair.MANIFEST)
+    assert codes(base) == []
+    assert described["counts"] == {"1": {"10": 10}, "2": {"1": 1}}
+    assert described["sonic"] == {"1": {"total": 10, "done": 3}}
+    assert described["sonic_blobs"] == 3
+    assert described["watch"] == {"settings": 1, "views": 1, "accounts": 1, "playlists": 1, "collections": 0}
+    assert described["sections"][0]["locations"] == ["/Media/Music"]
+    assert described["page_size"] == 1024
+    assert {path.name for path in base.iterdir()} == {*pair.NAMES, pair.MANIFEST}
+    assert {path.name for path in home.iterdir()} == set(pair.NAMES)
+
+
+def test_a_snapshot_of_a_running_plex_sees_what_is_only_in_its_wal(home: Path, tmp_path: Path) -> None:
+    process = building.open_elsewhere(home, "INSERT INTO accounts(id, name) VALUES(77, 'guest')")
+    try:
+        assert (home / f"{pair.LIBRARY}-wal").stat().st_size > 0
+        described = snapshot.take(home, tmp_path / "copy", "home", "")
+    finally:
+        building.end(process)
+    assert described["watch"]["accounts"] == 2
+    assert pair.side_files(tmp_path / "copy") == []
+
+
+def test_a_snapshot_needs_both_files(home: Path, tmp_path: Path) -> None:
+    (home / pair.BLOBS).unlink()
+    with pytest.raises(PlexDatabaseError, match=r"found no such file: check the path"):
+        snapshot.take(home, tmp_path / "copy", "home", "")
+
+
+def test_a_snapshot_is_refused_when_the_disk_is_too_small(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))  # type: ignore[attr-defined]
+    with pytest.raises(PlexDatabaseError, match="free some space"):
+        snapshot.take(home, tmp_path / "copy", "home", "")
+
+
+@pytest.mark.parametrize("without_vector", [False, True])
+def test_a_blobs_db_that_never_rests_is_accepted_only_with_every_vector(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_vector: bool
+) -> None:
+    monkeypatch.setattr(snapshot, "PAUSE_SECONDS", 0.0)
+    versions = iter(range(100))
+    monkeypatch.setattr(snapshot, "_data_version", lambda _: next(versions))
+    if without_vector:
+        building.write(home / pair.LIBRARY, ("UPDATE metadata_items SET extra_data = ? WHERE id = 9", building.SONIC))
+        with pytest.raises(PlexDatabaseError, match="would not fit together"):
+            snapshot.take(home, tmp_path / "copy", "indexer", "")
+    else:
+        assert snapshot.take(home, tmp_path / "copy", "indexer", "")["copy"]["attempts"] == 3
+
+
+def test_a_failed_query_is_never_a_zero(home: Path) -> None:
+    building.write(home / pair.LIBRARY, ("DROP TABLE media_parts",))
+    with pytest.raises(PlexDatabaseError, match="lacks the tables media_parts"):
+        manifest.contents(home)
+
+
+def test_a_truncated_file_is_called_truncated(base: Path) -> None:
+    with (base / pair.LIBRARY).open("r+b") as stream:
+        stream.truncate(100_000)
+    described = manifest.load(base / pair.MANIFEST)
+    problems = check.check(base, described).problems
+    assert [problem.code for problem in problems] == ["truncated"]
+    assert "truncated" in problems[0].message
+    assert "found 100000" in problems[0].message
+
+
+def test_a_missing_blobs_db_is_refused(base: Path) -> None:
+    (base / pair.BLOBS).unlink()
+    assert codes(base) == ["missing"]
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_stale_side_file_is_refused(base: Path, suffix: str) -> None:
+    (base / f"{pair.LIBRARY}{suffix}").write_bytes(b"stale")
+    assert codes(base) == ["side_files"]
+
+
+def test_a_pair_of_two_moments_is_refused(home: Path, base: Path, tmp_path: Path) -> None:
+    building.write(home / pair.BLOBS, building.vector(9))
+    snapshot.take(home, tmp_path / "later", "home", "")
+    shutil.copy(tmp_path / "later" / pair.BLOBS, base / pair.BLOBS)
+    assert codes(base) == ["mixed"]
+
+
+def test_a_flipped_byte_is_refused(base: Path) -> None:
+    with (base / pair.LIBRARY).open("r+b") as stream:
+        stream.seek(5000)
+        stream.write(b"\xff")
+    assert codes(base) == ["mixed"]
+
+
+def test_a_manifest_cut_short_is_refused(base: Path) -> None:
+    text = (base / pair.MANIFEST).read_text()
+    (base / pair.MANIFEST).write_text(text[: len(text) // 2])
+    with pytest.raises(PlexDatabaseError, match="cannot be read"):
+        manifest.load(base / pair.MANIFEST)
+
+
+def test_an_addition_passes_the_guard(base: Path, tmp_path: Path) -> None:
+    came_back = changed(base, tmp_path / "back", *building.track(20, "/Media/Music/new.flac", building.SONIC))
+    assert against(base, came_back, base_directory=base) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "sql"),
+    [
+        ("sections_gone", "DELETE FROM library_sections WHERE id = 2"),
+        ("ids_changed", "UPDATE library_sections SET uuid = 'other' WHERE id = 2"),
+        ("items_gone", "DELETE FROM metadata_items WHERE id < 6"),
+        ("items_trashed", "UPDATE metadata_items SET deleted_at = 5 WHERE id < 6"),
+        ("parts_gone", "DELETE FROM media_parts WHERE id < 6"),
+        ("watch_fewer", "DELETE FROM metadata_item_settings"),
+        ("watch_fewer", "DELETE FROM accounts"),
+        ("schema_newer", "INSERT INTO schema_migrations(version) VALUES('999999999999')"),
+        ("schema_older", "DELETE FROM schema_migrations WHERE rowid = 1"),
+    ],
+)
+def test_a_loss_is_refused(base: Path, tmp_path: Path, code: str, sql: str) -> None:
+    assert code in against(base, changed(base, tmp_path / "back", (sql,)))
+
+
+def test_an_id_that_means_another_item_is_refused(base: Path, tmp_path: Path) -> None:
+    came_back = changed(base, tmp_path / "back", ("UPDATE metadata_items SET metadata_type = 9 WHERE id = 4",))
+    assert "ids_changed" in against(base, came_back, base_directory=base)
+
+
+def test_a_shrunken_file_is_refused(base: Path, tmp_path: Path) -> None:
+    came_back = changed(base, tmp_path / "back")
+    described = manifest.load(base / pair.MANIFEST)
+    described["files"][pair.LIBRARY]["size"] *= 3
+    assert codes(came_back, base=described) == ["size"]
+
+
+@pytest.mark.parametrize(("held", "expected"), [([4], ["trashed_present"]), ([], [])])
+def test_trash_that_the_remote_still_has_is_proof_of_a_sick_mount(
+    base: Path, tmp_path: Path, held: list[int], expected: list[str]
+) -> None:
+    sql = "UPDATE media_parts SET deleted_at = 5 WHERE id = 4"
+    came_back = changed(base, tmp_path / "back", (sql,), ("UPDATE metadata_items SET deleted_at = 5 WHERE id = 4",))
+    files = {f"/Media/Music/A/B/{number:04d}.flac": 1 for number in held}
+    remote = listing.Listing(("/Media",), files, frozenset(files))
+    assert against(base, came_back, listing=remote) == expected
+
+
+def plex_sqlite(tmp_path: Path, says: str, code: int = 0) -> list[str]:
+    script = tmp_path / "plex_sqlite.py"
+    script.write_text(f"import sys\nprint({says!r})\nsys.exit({code})\n")
+    return [sys.executable, str(script)]
+
+
+def test_a_complaint_about_search_is_a_warning_with_the_cure(base: Path, tmp_path: Path) -> None:
+    words = "malformed inverted index for FTS4 table main.fts4_metadata_titles_icu"
+    described = manifest.load(base / pair.MANIFEST)
+    report = check.check(base, described, depth="full", plex_sqlite=plex_sqlite(tmp_path, words))
+    assert report.problems == []
+    assert "rebuild" in report.warnings[0]
+
+
+@pytest.mark.parametrize(("says", "code"), [("row 3 missing from index index_x", 0), ("", 1), ("", 0)])
+def test_damage_or_a_check_that_did_not_run_is_a_problem(base: Path, tmp_path: Path, says: str, code: int) -> None:
+    assert codes(base, depth="full", plex_sqlite=plex_sqlite(tmp_path, says, code)) == ["integrity", "integrity"]
+
+
+def test_a_full_check_without_plex_sqlite_is_refused(base: Path) -> None:
+    assert codes(base, depth="full") == ["integrity"]
+
+
+def test_stock_sqlite_could_not_read_this_library_without_the_stand_in(base: Path) -> None:
+    """Shows that the fixture has the real trap: otherwise the other tests would prove nothing."""
+    connection = sqlite3.connect(f"file:{base / pair.LIBRARY}?mode=ro&immutable=1", uri=True)
+    with pytest.raises(sqlite3.OperationalError, match=r"icu_root|collating"):
+        connection.execute("SELECT title FROM metadata_items ORDER BY title_sort COLLATE icu_root").fetchall()
+    connection.close()
+
+
+def test_the_database_code_runs_without_anything_but_the_standard_library() -> None:
+    folder = building.REPO / "module_utils"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); "
+        "import plex_db.install, plex_db.snapshot, plex_db.check, plex_db.paths, plex_db.listing"
+    )
+    subprocess.run([sys.executable, "-S", "-I", "-c", code, str(folder)], check=True)

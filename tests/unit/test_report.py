@@ -1,0 +1,179 @@
+"""The summary says what happened, fits its schema, and the report shows it without trusting a word of it."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.plexburst.core.plugins.module_utils.run_summary import (
+    UNFINISHED,
+    compose,
+    headline,
+    record_problems,
+    schema_problems,
+)
+
+from plexburst.report import SCHEMA, main, render_report, schema_text
+
+PROJECT = Path(__file__).resolve().parents[2]
+RUN = "20261122-071500-ab12"
+AT = "2026-11-22T07:15:00.000Z"
+END = "2026-11-22T08:16:05.000Z"
+STARTED = {"at": AT, "event": "run_started", "playbook": "delta_sync"}
+CHECKED = {"at": END, "event": "result_checked"}
+FAILURE = {"phase": "index", "host": "indexer", "task": "Scan", "message": "It broke.", "advice": "Mend it."}
+
+
+def phase(name: str, status: str, seconds: float = 1.0) -> dict[str, Any]:
+    return {"at": AT, "event": "phase_ended", "phase": name, "status": status, "started_at": AT, "seconds": seconds}
+
+
+def whole(state: dict[str, Any] | None = None, *events: dict[str, Any]) -> dict[str, Any]:
+    summary = compose(RUN, [STARTED, *events, CHECKED], state or {}, END)
+    assert schema_problems(summary) == []
+    return summary
+
+
+STATE: dict[str, Any] = {
+    "sections": [{"id": 1, "title": "Music", "type": "artist", "items_before": 10, "items_after": 14}],
+    "sonic": {"total": 14, "before": 2, "after": 14, "failed": 0, "verdict": "complete", "tracks_per_minute": 30.5},
+    "cost": {
+        "instance_type": "GP1-S",
+        "hourly_price": 0.2,
+        "alive_seconds": 600,
+        "useful_seconds": 300,
+        "billed": 0.2,
+        "egress_bytes": 9,
+    },
+    "cloud": {"created": ["server/1", "ip/1"], "deleted": ["server/1", "ip/1"], "leftovers": []},
+    "home": {"installed": True, "backup": "/b", "watch_state": {"kept": 2, "conflicts": 0}},
+    "plan": {"nothing_to_do": False},
+}
+
+
+def test_a_good_run_succeeded() -> None:
+    summary = whole(STATE, phase("index", "succeeded"))
+    assert summary["status"] == "succeeded"
+    assert summary["failure"] is None
+    assert summary["started_at"] == AT
+    assert summary["sections"][0]["analysed_after"] is None
+
+
+def test_what_nobody_measured_is_null_not_zero() -> None:
+    summary = whole({"cloud": {"created": ["server/1"]}})
+    assert summary["cost"]["billed"] is None
+    assert summary["sonic"]["after"] is None
+    assert whole()["cost"]["billed"] == 0.0
+
+
+def test_the_first_failure_is_the_cause() -> None:
+    later = {**FAILURE, "message": "A consequence."}
+    summary = whole(None, {"at": AT, "event": "failure", **FAILURE}, {"at": AT, "event": "failure", **later})
+    assert summary["status"] == "failed"
+    assert summary["failure"] == FAILURE
+
+
+def test_a_failure_after_home_was_installed_is_partial() -> None:
+    assert whole(STATE, {"at": AT, "event": "failure", **FAILURE})["status"] == "partial"
+    assert whole({**STATE, "partial": ["Movies stayed away."]})["status"] == "partial"
+
+
+def test_leftovers_are_a_failure() -> None:
+    summary = whole({"cloud": {"created": ["server/1"], "leftovers": ["server/1"]}})
+    assert summary["status"] == "failed"
+    assert "server/1" in summary["failure"]["message"]
+    assert "reap.yml" in summary["failure"]["advice"]
+
+
+def test_a_run_that_just_ended_has_failed() -> None:
+    summary = compose(RUN, [STARTED], STATE, END)
+    assert summary["failure"]["message"] == UNFINISHED
+    assert schema_problems(summary) == []
+
+
+def test_a_phase_in_several_parts_is_one() -> None:
+    events = [phase("release", "skipped", 1.0), phase("index", "succeeded"), phase("release", "failed", 2.5)]
+    assert [(entry["name"], entry["status"], entry["seconds"]) for entry in whole(None, *events)["phases"]] == [
+        ("release", "failed", 3.5),
+        ("index", "succeeded", 1.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "good"),
+    [
+        ("cloud", {"created": ["server/1"]}, True),
+        ("cloud", {"created": ["one"]}, False),
+        ("cost", {"billed": -1}, False),
+        ("cost", {"billed": "1"}, False),
+        ("sections", [{"id": 1, "items_after": 4}], True),
+        ("sections", [{"title": "Music"}], False),
+        ("home", {"installed": True}, True),
+        ("home", {"installed": "yes"}, False),
+        ("weather", {}, False),
+    ],
+)
+def test_only_what_the_schema_can_hold_is_recorded(key: str, value: Any, good: bool) -> None:
+    assert (record_problems(key, value) == []) is good
+
+
+def test_every_required_key_is_missed() -> None:
+    summary = whole(STATE)
+    for key in SCHEMA["required"]:
+        assert schema_problems({name: value for name, value in summary.items() if name != key}), key
+
+
+def test_the_published_schema_is_the_one_that_is_used() -> None:
+    assert (PROJECT / "docs" / "summary.schema.json").read_text(encoding="utf-8") == schema_text()
+
+
+def test_a_person_reads_it_in_a_few_lines() -> None:
+    text = "\n".join(headline(whole(STATE), "/r/report.html"))
+    for words in ("succeeded, 1 h 1 min", "Music: 14 items (+4)", "14 of 14 tracks, complete", "0.2000 EUR (GP1-S)"):
+        assert words in text
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[str] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_the_report_shows_all_and_runs_nothing() -> None:
+    evil = "<script>alert(1)</script><img src=http://example.org/x>"
+    state = {**STATE, "sections": [{**STATE["sections"][0], "title": evil}], "plan": {evil: [evil, {evil: evil}]}}
+    events = [phase(evil, "failed"), {"at": AT, "event": "failure", **dict.fromkeys(FAILURE, evil)}]
+    events.append({"at": AT, "event": "failure", **FAILURE})
+    text = render_report(whole(state, *events), events)
+    page = Page(text)
+    assert not {"script", "img", "link", "iframe"} & set(page.tags)
+    assert not {"src", "href", "onload", "onclick"} & set(page.attributes)
+    assert page.words.count(evil) >= 8
+    assert "It broke." in page.words
+    assert len(text) < 20_000
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "state.json").write_text("{}")
+    (tmp_path / "events.jsonl").write_text(json.dumps(STARTED) + "\n")
+    (tmp_path / "summary.json").write_text(json.dumps(whole(STATE)))
+    assert main([str(tmp_path)]) == 0
+    assert "delta_sync" in (tmp_path / "report.html").read_text()
+    assert main(["--check", str(tmp_path)]) == 0
+    (tmp_path / "summary.json").write_text("{}")
+    assert main(["--check", str(tmp_path)]) == 1
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert "no usable summary" in capsys.readouterr().err

@@ -1,0 +1,215 @@
+"""What a person says, in whatever form it arrives, becomes a typed value or a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.plexburst.core.plugins.module_utils.settings import SettingsError, load_spec, resolve
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from plexburst.settings_doc import BEGIN, END, render_markdown, replace_between_markers
+
+PROJECT = Path(__file__).resolve().parents[2]
+SPEC = load_spec(PROJECT / "settings.yml")
+NEEDED = {
+    "plexburst_media": [{"remote": "media-s3:media", "path": "/Media"}],
+    "plexburst_account_token_file": "/tokens/plex",
+    "plexburst_home_config_dir": "/srv/plex",
+}
+
+
+def value(name: str, said: object) -> object:
+    return resolve(SPEC, {**NEEDED, f"plexburst_{name}": said}, project_dir=PROJECT)[name]
+
+
+def problems(**said: object) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        resolve(SPEC, {**NEEDED, **{f"plexburst_{name}": word for name, word in said.items()}}, project_dir=PROJECT)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("Music", ["Music"]),
+        ("Music,Movies", ["Music", "Movies"]),
+        (" Music , TV Shows ", ["Music", "TV Shows"]),
+        ('["Music"]', ["Music"]),
+        ('["Rock, Pop"]', ["Rock, Pop"]),
+        ("[Music, Movies]", ["Music", "Movies"]),
+        (["Music"], ["Music"]),
+        (2001, ["2001"]),
+        ("", []),
+        ([], []),
+        (None, []),
+    ],
+)
+def test_a_list_is_understood_however_it_was_said(said: object, meant: list[str]) -> None:
+    assert value("sections", said) == meant
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("false", False),
+        ("False", False),
+        ("no", False),
+        ("0", False),
+        ("true", True),
+        ("yes", True),
+        (True, True),
+        (1, True),
+    ],
+)
+def test_the_word_false_is_not_true(said: object, meant: bool) -> None:
+    assert value("skip_sonic", said) is meant
+
+
+@pytest.mark.parametrize(("said", "meant"), [("3", 3), (3, 3), ("3.0", 3)])
+def test_a_number_in_words_is_a_number(said: object, meant: int) -> None:
+    kept = value("backups_keep", said)
+    assert kept == meant
+    assert type(kept) is int
+
+
+@pytest.mark.parametrize("said", ["three", "3.5", True, [3], "nan", "inf", ""])
+def test_what_is_no_whole_number_is_refused(said: object) -> None:
+    assert "plexburst_backups_keep: expected a whole number" in problems(backups_keep=said)[0]
+
+
+@pytest.mark.parametrize("said", ["perhaps", 2, [], {"a": 1}])
+def test_what_is_neither_true_nor_false_is_refused(said: object) -> None:
+    assert "expected true or false" in problems(skip_sonic=said)[0]
+
+
+def test_bounds_hold() -> None:
+    assert problems(backups_keep="0") == ["plexburst_backups_keep: expected at least 1; found 0."]
+    assert problems(max_hours="200") == ["plexburst_max_hours: expected at most 168; found 200."]
+
+
+def test_a_choice_takes_a_boolean_that_yaml_made_of_it() -> None:
+    assert value("install", True) == "true"
+    assert value("install", "ask") == "ask"
+    assert "expected one of ask, true, false" in problems(install="maybe")[0]
+
+
+def test_all_problems_come_at_once() -> None:
+    found = problems(skip_sonic="perhaps", backups_keep="x", profile="slow", skip_sonics="1")
+    assert len(found) == 4
+
+
+def test_an_unknown_name_comes_with_the_nearest_one() -> None:
+    assert problems(section="Music") == [
+        "plexburst_section is not a setting. Did you mean plexburst_sections? settings.yml lists them all."
+    ]
+
+
+def test_a_name_like_nothing_else_comes_without_a_guess() -> None:
+    assert "Did you mean" not in problems(qqqqqq=1)[0]
+
+
+def test_the_phase_of_a_play_is_no_setting() -> None:
+    resolve(SPEC, {**NEEDED, "plexburst_phase": "index"}, project_dir=PROJECT)
+
+
+def test_what_is_required_is_asked_for_with_its_meaning() -> None:
+    with pytest.raises(SettingsError) as caught:
+        resolve(SPEC, {}, project_dir=PROJECT)
+    assert {line.split()[0] for line in caught.value.problems} == {
+        "plexburst_media",
+        "plexburst_account_token_file",
+        "plexburst_home_config_dir",
+    }
+
+
+def test_a_playbook_may_need_less() -> None:
+    assert resolve(SPEC, {}, project_dir=PROJECT, required=[])["provider"] == "scaleway"
+
+
+def test_media_as_json_from_the_command_line() -> None:
+    assert value("media", '[{"remote": "s3:media", "path": "/Media"}]') == [{"remote": "s3:media", "path": "/Media"}]
+
+
+@pytest.mark.parametrize(
+    ("media", "words"),
+    [
+        ([{"remote": "s3:media"}], "each entry needs 'path'"),
+        ([{"remote": "s3:media", "path": "/M", "mode": "rw"}], "found also mode"),
+        ([{"remote": "s3:media", "path": "Media"}], "must be absolute"),
+        ([{"remote": "media", "path": "/Media"}], "has no colon"),
+        ([{"remote": "a:b", "path": "/M"}, {"remote": "c:d", "path": "/M"}], "named twice"),
+    ],
+)
+def test_media_that_cannot_be_meant_is_refused(media: object, words: str) -> None:
+    assert words in problems(media=media)[0]
+
+
+def test_an_environment_is_text_to_text() -> None:
+    assert value("indexer_plex_environment", {"PLEX_SIM_SPEED": 0.1, "DEBUG": True}) == {
+        "PLEX_SIM_SPEED": "0.1",
+        "DEBUG": "true",
+    }
+    assert value("indexer_plex_environment", "A=1,B=x=y") == {"A": "1", "B": "x=y"}
+
+
+def test_a_controller_path_is_meant_from_the_project_and_a_remote_one_is_not_touched() -> None:
+    assert value("runs_dir", "elsewhere") == str(PROJECT / "elsewhere")
+    assert value("runs_dir", "/var/runs") == "/var/runs"
+    assert value("rclone_config", "~/x") == str(Path.home() / "x")
+    assert value("indexer_dir", "~/plexburst") == "~/plexburst"
+    assert "expected an absolute path" in problems(indexer_dir="plexburst")[0]
+
+
+def test_no_way_to_run_a_process_without_its_command() -> None:
+    assert problems(indexer_runtime="process") == [
+        "plexburst_indexer_plex_command is missing: the runtime process needs it.",
+        "plexburst_indexer_plex_sqlite is missing: the runtime process needs it.",
+    ]
+
+
+@hypothesis_settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(SPEC.settings)), st.one_of(st.none(), st.text(), st.integers(), st.lists(st.text()))
+    )
+)
+def test_whatever_is_said_becomes_values_or_sentences(said: dict[str, object]) -> None:
+    try:
+        values = resolve(SPEC, {f"plexburst_{name}": word for name, word in said.items()}, project_dir=PROJECT)
+    except SettingsError as error:
+        assert error.problems
+        assert all(problem.endswith((".", "?")) for problem in error.problems)
+    else:
+        assert set(values) == set(SPEC.settings)
+
+
+def test_typed_values_are_understood_again() -> None:
+    values = resolve(SPEC, NEEDED, project_dir=PROJECT)
+    again = resolve(SPEC, {f"plexburst_{name}": word for name, word in values.items()}, project_dir=PROJECT)
+    assert again == values
+
+
+def test_a_specification_with_a_mistake_is_refused_with_its_place(tmp_path: Path) -> None:
+    wrong = tmp_path / "settings.yml"
+    wrong.write_text(
+        "groups: [{name: g, title: G}]\nsettings:\n"
+        "  a: {group: g, type: int, default: x, words: w}\n  b: {group: h, type: int, default: 1, words: w}\n"
+        "  c: {group: g, type: int, default: 1}\n  d: {group: g, type: int, default: 1, words: w, colour: red}\n"
+    )
+    with pytest.raises(SettingsError) as caught:
+        load_spec(wrong)
+    assert len(caught.value.problems) == 4
+
+
+def test_the_table_for_people_has_every_setting_once() -> None:
+    table = render_markdown()
+    assert all(table.count(f"| `plexburst_{name}` |") == 1 for name in SPEC.settings)
+
+
+def test_the_table_is_put_between_its_markers_and_nothing_else_changes() -> None:
+    assert replace_between_markers(f"a\n{BEGIN}\nold\n{END}\nz\n", "new\n") == f"a\n{BEGIN}\n\nnew\n\n{END}\nz\n"
+    with pytest.raises(ValueError, match="markers"):
+        replace_between_markers("nothing here", "new")
