@@ -514,10 +514,13 @@ def _mismatch(begun: Counters, last: Counters, sample: Sample, evidence: dict[st
         trouble = f"metadata_items gained {done} tracks with Sonic data while blobs.db gained {blobs} vectors"
     elif last.sonic_done > last.sonic_total:
         trouble = f"{last.sonic_done} tracks done of {last.sonic_total}"
-    elif sample.api_total is not None and last.sonic_pending == 0:
+    elif (
+        sample.api_total is not None
+        and last.sonic_pending == 0
         # The API also lists what is in the trash.
-        if not last.sonic_total <= sample.api_total <= last.sonic_total + last.items_trashed:
-            trouble = f"the API counts {sample.api_total} tracks, the database {last.sonic_total}"
+        and not last.sonic_total <= sample.api_total <= last.sonic_total + last.items_trashed
+    ):
+        trouble = f"the API counts {sample.api_total} tracks, the database {last.sonic_total}"
     if not trouble:
         return None
     return Verdict(
