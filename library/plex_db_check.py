@@ -14,11 +14,11 @@ author:
   - plexburst contributors (@plexburst)
 description:
   - Fails unless the pair in O(dir) is what its manifest says, and, when there is a base, unless nothing in it was lost
-  since.
+    since.
   - Quick reads with stock SQLite; full runs Plex's own SQLite for the integrity check as well, where complaints about
-  search indexes alone are warnings.
+    search indexes alone are warnings.
   - With a listing of the remote, a newly trashed file that the remote still has refuses the pair; the tolerance is
-  zero.
+    zero.
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
@@ -68,7 +68,7 @@ options:
     default: 1.0
   trashed_percent:
     description: How many percent of the items of a section and type may be newly in the trash when there is no
-    O(listing).
+      O(listing).
     type: float
     default: 10.0
 """
@@ -105,7 +105,6 @@ manifest:
 
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
@@ -117,7 +116,7 @@ except ImportError as error:
     MISSING = error
 
 
-def without_sqlite3(module: AnsibleModule, error: ImportError) -> NoReturn:
+def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
     """End with the cause that once made every counter read 0: Python cannot import sqlite3."""
     module.fail_json(
         msg=(

@@ -14,9 +14,9 @@ author:
   - plexburst contributors (@plexburst)
 description:
   - Puts a checked pair in the place of the one a Plex server has, after a backup of the old one, so that a crash at
-  any point leaves a pair that starts.
+    any point leaves a pair that starts.
   - What people watched and rated meanwhile is carried into the new pair; changes that cannot be carried yet refuse the
-  installation.
+    installation.
   - Plex must be stopped. C(Preferences.xml) is never touched.
   - Every call finishes or takes back an exchange that a crash interrupted before it does anything else.
 attributes:
@@ -58,14 +58,14 @@ options:
     default: manual
   base_manifest:
     description: Manifest of the snapshot that went out. With it home's watch state is carried over; without it the new
-    pair is taken as it is.
+      pair is taken as it is.
     type: path
   manifest:
     description: Manifest of the pair that was installed. Required with O(state=verified).
     type: path
   backup:
     description: The backup's name for O(state=rolled_back) and O(state=sealed). Empty means the newest that an
-    installation made.
+      installation made.
     type: str
     default: ''
   keep:
@@ -114,7 +114,7 @@ watch_state:
   sample: {kept: 3, conflicts: 0}
 recovered:
   description: What an earlier, interrupted exchange came to; V(clean) when there was none, V(interrupted) in check
-  mode.
+    mode.
   returned: success
   type: str
   sample: clean
@@ -130,7 +130,6 @@ import grp
 import pwd
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
@@ -142,7 +141,7 @@ except ImportError as error:
     MISSING = error
 
 
-def without_sqlite3(module: AnsibleModule, error: ImportError) -> NoReturn:
+def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
     """End with the cause that once made every counter read 0: Python cannot import sqlite3."""
     module.fail_json(
         msg=(

@@ -15,9 +15,9 @@ author:
 description:
   - Lists the remote with rclone into O(listing) when O(mounts) are given, else reads that listing.
   - Sorts every file of every section into present, missing, new and in the trash, in memory, and counts tracks without
-  Sonic data and media never analysed.
+    Sonic data and media never analysed.
   - Names compare equal in either Unicode form. Hidden files and files that the section's scanner would not take are no
-  news.
+    news.
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
@@ -83,7 +83,7 @@ options:
     default: 100.0
   dest:
     description: File for the whole result with its lists of paths, readable by its owner only. Not written in check
-    mode.
+      mode.
     type: path
 """
 
@@ -138,7 +138,6 @@ dest:
 import sys
 import tempfile
 from pathlib import Path
-from typing import NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
@@ -150,7 +149,7 @@ except ImportError as error:
     MISSING = error
 
 
-def without_sqlite3(module: AnsibleModule, error: ImportError) -> NoReturn:
+def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
     """End with the cause that once made every counter read 0: Python cannot import sqlite3."""
     module.fail_json(
         msg=(

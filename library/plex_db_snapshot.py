@@ -14,7 +14,7 @@ author:
   - plexburst contributors (@plexburst)
 description:
   - Copies library.db and blobs.db by SQLite's online backup to a folder and describes the pair in C(manifest.json)
-  there.
+    there.
   - The two copies belong together; when C(blobs.db) changes during every attempt and would not fit, the module fails.
   - Free space is checked before. Neither -wal files nor Plex's own dated backups are copied.
   - Runs on the host that has the files and needs nothing but Python 3.9 with sqlite3.
@@ -23,7 +23,7 @@ attributes:
     description: Can run in check mode and return what it would do, without changing anything.
     support: full
     details: The source is only read. In check mode the copy is described but not kept; use C(check_mode=false) on the
-    task to keep it.
+      task to keep it.
   diff_mode:
     description: Shows what would be changed in diff mode.
     support: none
@@ -83,7 +83,7 @@ dest:
   returned: success
   type: str
   sample: /var/lib/plexburst/snapshot
-size:
+bytes:
   description: Bytes of the two copies.
   returned: success
   type: int
@@ -96,7 +96,6 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
@@ -108,7 +107,7 @@ except ImportError as error:
     MISSING = error
 
 
-def without_sqlite3(module: AnsibleModule, error: ImportError) -> NoReturn:
+def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
     """End with the cause that once made every counter read 0: Python cannot import sqlite3."""
     module.fail_json(
         msg=(
@@ -164,7 +163,7 @@ def main() -> None:
         if module.check_mode:
             shutil.rmtree(target)
     size = sum(entry["size"] for entry in manifest["files"].values())
-    module.exit_json(changed=True, manifest=manifest, dest=str(dest), size=size)
+    module.exit_json(changed=True, manifest=manifest, dest=str(dest), bytes=size)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def make(rclone: str, config: Path, mounts: Sequence[Mapping[str, str]], destina
     partial = destination.with_name(f".{destination.name}.partial")
     count = 0
     try:
+        partial.touch(mode=0o600)
         with partial.open("w", encoding="utf-8") as stream:
             header = {"listing": SCHEMA, "roots": [_root(mount["path"]) for mount in mounts], "made_at": utc_now()}
             stream.write(json.dumps(header) + "\n")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+
 from sandbox import history, media, plextv
 from sandbox.home import SECTIONS
 from sandbox.plex.library import Library

@@ -1,4 +1,4 @@
-"""What home, the cloud's ledger and plex.tv really hold, read by code of its own: never through plexburst's modules or its summary."""
+"""What home, the cloud and plex.tv really hold, read by code of its own: never through plexburst or its summary."""
 
 from __future__ import annotations
 
@@ -59,24 +59,37 @@ class HomeState:
                 sections={i: (name, uuid) for i, name, uuid in rows("SELECT id, name, uuid FROM library_sections")},
                 items={
                     i: (t, guid, title)
-                    for i, t, guid, title in rows("SELECT id, metadata_type, guid, title FROM metadata_items WHERE deleted_at IS NULL")
+                    for i, t, guid, title in rows(
+                        "SELECT id, metadata_type, guid, title FROM metadata_items WHERE deleted_at IS NULL"
+                    )
                 },
                 settings=set(
-                    rows("SELECT account_id, guid, rating, view_offset, view_count, last_viewed_at, skip_count FROM metadata_item_settings")
+                    rows(
+                        "SELECT account_id, guid, rating, view_offset, view_count, last_viewed_at, skip_count"
+                        " FROM metadata_item_settings"
+                    )
                 ),
                 views=set(rows("SELECT account_id, guid, metadata_type, title, viewed_at FROM metadata_item_views")),
                 accounts=set(rows("SELECT id, name FROM accounts")),
                 playlists={
                     i: (title, n)
-                    for i, title, n in rows("SELECT id, title, media_item_count FROM metadata_items WHERE metadata_type = 15")
+                    for i, title, n in rows(
+                        "SELECT id, title, media_item_count FROM metadata_items WHERE metadata_type = 15"
+                    )
                 },
                 playlist_rows=set(generators),
-                parts={file: deleted is not None for file, deleted in rows("SELECT file, deleted_at FROM media_parts WHERE file <> ''")},
-                tracks={i for (i,) in rows("SELECT id FROM metadata_items WHERE metadata_type = 10 AND deleted_at IS NULL")},
+                parts={
+                    file: deleted is not None
+                    for file, deleted in rows("SELECT file, deleted_at FROM media_parts WHERE file <> ''")
+                },
+                tracks={
+                    i for (i,) in rows("SELECT id FROM metadata_items WHERE metadata_type = 10 AND deleted_at IS NULL")
+                },
                 sonic_marks={
                     i
                     for (i,) in rows(
-                        "SELECT id FROM metadata_items WHERE metadata_type = 10 AND extra_data LIKE '%musicAnalysisVersion%'"
+                        "SELECT id FROM metadata_items"
+                        " WHERE metadata_type = 10 AND extra_data LIKE '%musicAnalysisVersion%'"
                     )
                 },
                 sonic_blobs={
@@ -162,6 +175,13 @@ def run_playbook(
     ]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "SCW_"))} | env
     done = subprocess.run(
-        command, cwd="/", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds, check=False
+        command,
+        cwd="/",
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=seconds,
+        check=False,
     )
     return Outcome(done.returncode, done.stdout, runs)

@@ -15,7 +15,16 @@ import jsonschema
 import pytest
 
 from sandbox.control import Sandbox
-from tests.sandbox.evidence import REPO, HomeState, Outcome, alive, databases_of, files_of_remote, home_preferences, run_playbook
+from tests.sandbox.evidence import (
+    REPO,
+    HomeState,
+    Outcome,
+    alive,
+    databases_of,
+    files_of_remote,
+    home_preferences,
+    run_playbook,
+)
 
 pytestmark = pytest.mark.playbook
 
@@ -51,11 +60,11 @@ class Knocker(threading.Thread):
         ports += [self.sandbox.state["indexer"][key] for key in ("ssh_port", "plex_port")]
         while not self.over.wait(1.0):
             for row in alive(self.sandbox.ledger()):
-                for port in ports if row["kind"] == "ip" and row.get("address") else []:
+                for port in ports if row["kind"] == "ip" else []:
                     with socket.socket() as probe:
                         probe.settimeout(0.5)
-                        if probe.connect_ex((row["address"], port)) == 0:
-                            self.open.add((row["address"], port))
+                        if probe.connect_ex((row["name"], port)) == 0:
+                            self.open.add((row["name"], port))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +85,16 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         after, ledger = HomeState.read(databases), sandbox.ledger()
         again = run_playbook(env, runs)
         yield Story(
-            sandbox, before, devices, prefs, first, after, ledger, again, HomeState.read(databases), sandbox.ledger(),
+            sandbox,
+            before,
+            devices,
+            prefs,
+            first,
+            after,
+            ledger,
+            again,
+            HomeState.read(databases),
+            sandbox.ledger(),
             knocker.open,
         )
     finally:
@@ -206,7 +224,9 @@ def test_check_mode_changes_nothing_anywhere_and_says_what_it_would_do(fresh: Sa
     assert HomeState.read(databases) == before
     assert home_preferences(fresh.state) == prefs
     assert not [p for p in (tmp_path / "runs").rglob("*") if p.is_file()] if (tmp_path / "runs").exists() else True
-    new_files = {f for f in set(tree(Path(fresh.state["home"]["dir"]))) - home_files if "/Logs/" not in f and "ansible" not in f}
+    new_files = {
+        f for f in set(tree(Path(fresh.state["home"]["dir"]))) - home_files if "/Logs/" not in f and "ansible" not in f
+    }
     assert {f for f in new_files if not f.startswith(("log/", "home/.ansible"))} == set()
 
 

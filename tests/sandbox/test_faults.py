@@ -1,4 +1,4 @@
-"""What goes wrong in real life: each fault ends non-zero, with cause and next step, without leftovers, and home serves its old database."""
+"""Each fault ends non-zero, with cause and next step, without leftovers, and home serves its old database."""
 
 from __future__ import annotations
 
@@ -41,10 +41,21 @@ FAULTS = [
     Fault("out of stock for every type", "scaleway", {"out_of_stock": "*"}, ("stock", "plexburst_instance_types")),
     Fault("server never boots", "scaleway", {"never_boots": True}, ("boot",), ("-e", "plexburst_ssh_timeout=8")),
     Fault("SSH never opens", "machine", {"ssh_never_opens": True}, ("SSH",), ("-e", "plexburst_ssh_timeout=8")),
-    Fault("maintenance past the deadline", "plex-indexer", {"maintenance": "forever"}, ("aintenance", "plexburst_ready_timeout"), ("-e", "plexburst_ready_timeout=6")),
+    Fault(
+        "maintenance past the deadline",
+        "plex-indexer",
+        {"maintenance": "forever"},
+        ("aintenance", "plexburst_ready_timeout"),
+        ("-e", "plexburst_ready_timeout=6"),
+    ),
     Fault("wrong account token", "plextv", {"unauthorized": True}, ("token",)),
     Fault("sqlite3 missing on the indexer", "machine", {"no_sqlite3": True}, ("sqlite3",)),
-    Fault("library.db truncated on the way home", "machine", {"sftp_truncate": {"suffix": "library.db", "bytes": 100000}}, ("library.db",)),
+    Fault(
+        "library.db truncated on the way home",
+        "machine",
+        {"sftp_truncate": {"suffix": "library.db", "bytes": 100000}},
+        ("library.db",),
+    ),
 ]
 
 
@@ -84,7 +95,11 @@ def test_a_fault_is_named_and_leaves_nothing_behind(sandbox: Sandbox, tmp_path: 
 def test_wrong_s3_credentials_are_named_before_anything_is_paid(sandbox: Sandbox, tmp_path: Path) -> None:
     good = Path(sandbox.state["s3"]["rclone_config"]).read_text()
     wrong = tmp_path / "rclone.conf"
-    wrong.write_text("\n".join("secret_access_key = wrongwrongwrong" if l.startswith("secret_access_key") else l for l in good.splitlines()) + "\n")
+    lines = [
+        "secret_access_key = wrongwrongwrong" if line.startswith("secret_access_key") else line
+        for line in good.splitlines()
+    ]
+    wrong.write_text("\n".join(lines) + "\n")
     wrong.chmod(0o600)
     count = len(sandbox.ledger())
     judge(sandbox, tmp_path, (sandbox.state["s3"]["remote"], "credentials"), "-e", f"plexburst_rclone_config={wrong}")

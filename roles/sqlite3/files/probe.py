@@ -1,4 +1,4 @@
-"""Exit 0 only if this Python's sqlite3 can create, query and back up a database. Importing it is not enough of a proof."""
+"""Exit 0 only if this Python's sqlite3 creates, queries and backs up a database: importing it proves too little."""
 
 import sqlite3
 

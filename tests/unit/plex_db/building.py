@@ -30,18 +30,8 @@ def make_library(directory: Path, tracks: int = 10, analysed: int = 3) -> Path:
     """A closed pair: Music (id 1) with tracks, Movies (id 2) with one film, both below /Media, and what people did."""
     database.create_pair(directory)
     statements: list[tuple[Any, ...]] = [
-        (
-            (
-                "INSERT INTO library_sections(id, name, section_type, uuid, agent, scanner) VALUES(1, 'Music', 8, 'u-1', "
-                "'a', 's')"
-            ),
-        ),
-        (
-            (
-                "INSERT INTO library_sections(id, name, section_type, uuid, agent, scanner) VALUES(2, 'Movies', 1, 'u-2', "
-                "'a', 's')"
-            ),
-        ),
+        section(1, "Music", 8),
+        section(2, "Movies", 1),
         ("INSERT INTO section_locations(library_section_id, root_path) VALUES(1, '/Media/Music')",),
         ("INSERT INTO section_locations(library_section_id, root_path) VALUES(2, '/Media/Movies')",),
         ("INSERT INTO accounts(id, name) VALUES(1, 'owner')",),
@@ -108,8 +98,8 @@ def _item(number: int, kind: int, section: int, file: str, extra: str | None) ->
     return [
         (
             (
-                "INSERT INTO metadata_items(id, library_section_id, metadata_type, guid, title, title_sort, extra_data) "
-                "VALUES(?,?,?,?,?,?,?)"
+                "INSERT INTO metadata_items(id, library_section_id, metadata_type, guid, title, title_sort, "
+                "extra_data) VALUES(?,?,?,?,?,?,?)"
             ),
             number,
             section,
