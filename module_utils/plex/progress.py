@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,11 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import 
 BAR = 20
 RATE_WINDOW = 1800.0
 """Seconds over which the rate is taken: long enough to be steady, short enough to follow a change."""
+_LINE = re.compile(
+    r"(?P<about>(?:\[(?P<host>[^\]\s]+)\] )?[a-z_]+ .*?): "
+    rf"(?:\[[#-]{{{BAR}}}\] \d+/\d+ |\d+ items|[\d.]+ (?:s|min|h|d) · )"
+)
+"""The beginning of what `line` makes, with or without the host in front of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +120,17 @@ def line(
     if missed:
         parts.append(f"{missed} sample{'s' if missed > 1 else ''} missed")
     return " · ".join([" ".join(parts[:2]) if len(parts) > 1 else parts[0], *parts[2:]])
+
+
+def about(text: str) -> str | None:
+    """What a progress line is about, as in ``[host] sonic Music``: the next one about the same may take its place.
+    None for any other text.
+    """
+    found = _LINE.match(text)
+    return found["about"] if found else None
+
+
+def without_host(text: str) -> str:
+    """A progress line without the ``[host]`` in front of it, for a narrow terminal."""
+    found = _LINE.match(text)
+    return text[len(found["host"]) + 3 :] if found and found["host"] else text

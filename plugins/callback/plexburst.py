@@ -1,6 +1,6 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Records a run: phases, failures, the console, and at the end its summary and report.
+"""Records a run: phases, failures, the console, and at the end its summary and report. Tells a person how it goes.
 
 A callback runs in ansible-playbook's main process. It sees what no task can tell: a host that became unreachable, a
 play that found no host.
@@ -22,6 +22,9 @@ description:
   - Writes C(events.jsonl), C(logs/console.log), C(summary.json) and C(report.html) of the run folder that
     M(plexburst.core.run_begin) made; all with mode 0600 and with secrets masked.
   - In check mode the run folder is a temporary one, which is removed at the end.
+  - Without C(-v), C(--diff) and C(--step), and unless a stdout callback was chosen, the default output goes to
+    C(logs/console.log) only. What is shown instead are the phases with their times, progress (in place on a
+    terminal, line by line elsewhere), what M(ansible.builtin.debug) tasks say, warnings, and every failure.
 """
 
 import json
@@ -36,8 +39,8 @@ from typing import Any
 from ansible import context
 from ansible.playbook.block import Block
 from ansible.plugins.callback import CallbackBase
-from ansible.utils.display import Display
 from ansible_collections.plexburst.core.plugins.module_utils.advice import advice_for
+from ansible_collections.plexburst.core.plugins.module_utils.edge_console import Console, Narrator, default_output
 from ansible_collections.plexburst.core.plugins.module_utils.masking import Masker, secrets_of
 from ansible_collections.plexburst.core.plugins.module_utils.run_failures import failure_message, plain_task_name
 from ansible_collections.plexburst.core.plugins.module_utils.run_folder import (
@@ -54,60 +57,11 @@ BAD_OPTIONS = 5
 """ansible-playbook's own exit code for options that make no sense."""
 
 _GATHERING = frozenset({"gather_facts", "ansible.builtin.gather_facts", "setup", "ansible.builtin.setup"})
+_DEBUG = frozenset({"debug", "ansible.builtin.debug"})
 
 
 def _is_action(action: str, name: str) -> bool:
     return action in (name, f"plexburst.core.{name}")
-
-
-class Console:
-    """Everything that Display shows in the main process, kept for console.log; workers' lines arrive here through
-    Ansible's own queue.
-    """
-
-    def __init__(self, masker: Masker) -> None:
-        self._masker = masker
-        self._folder: RunFolder | None = None
-        self._waiting: list[str] = []
-        self._pid = os.getpid()
-        self._display = Display()
-        self._show = self._display.display
-
-    def start(self) -> None:
-        """Stand in for Display's method on the one Display object of this process."""
-        vars(self._display)["display"] = self._tee
-
-    def stop(self) -> None:
-        """Give Display its method back."""
-        vars(self._display).pop("display", None)
-
-    def write_to(self, folder: RunFolder) -> None:
-        """From now on write to the run's logs/console.log, beginning with what was shown before there was a folder."""
-        self._folder = folder
-        waiting, self._waiting = self._waiting, []
-        for text in waiting:
-            self._write(text)
-
-    def _tee(
-        self,
-        msg: str,
-        color: str | None = None,
-        stderr: bool = False,
-        screen_only: bool = False,
-        log_only: bool = False,
-        **more: Any,
-    ) -> None:
-        self._show(msg, color=color, stderr=stderr, screen_only=screen_only, log_only=log_only, **more)
-        # A worker inherits this method by fork; its lines are shown, and written, by the main process. What is for
-        # the screen only comes once more for the log, without colours.
-        if os.getpid() == self._pid and not screen_only:
-            self._write(msg if msg.endswith("\n") else msg + "\n")
-
-    def _write(self, text: str) -> None:
-        if self._folder is None:
-            self._waiting.append(text)
-        else:
-            self._folder.append_line("logs/console.log", self._masker.text(text))
 
 
 class Phase:
@@ -150,8 +104,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
         self._temporary = False
         self._phase: Phase | None = None
         self._waiting: list[tuple[str, dict[str, Any]]] = []
+        self._told = False
         self._masker = Masker()
         self._console = Console(self._masker)
+        self._narrator = Narrator(self._console)
 
     # What Ansible calls -------------------------------------------------------------------------------------
 
@@ -163,7 +119,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
         self._playbook = Path(str(playbook._file_name)).stem
         self._refuse_parts()
         self._started_at = utc_now()
+        self._told = False
         self._console.start()
+        asked_for_more = self._display.verbosity > 0 or context.CLIARGS.get("diff") or context.CLIARGS.get("step")
+        output = None if asked_for_more else default_output()
+        if output is not None:
+            self._console.quieten(output)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """A play may begin a phase; plays that follow each other with the same name are one."""
@@ -176,6 +137,32 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
         if name:
             self._phase = Phase(str(name))
             self._event("phase_started", phase=self._phase.name)
+            self._narrator.phase(self._phase.name, play.get_name())
+
+    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
+        """On a terminal, what is being done is seen."""
+        if self._ours:
+            self._narrator.task(task.get_name())
+
+    def v2_playbook_on_handler_task_start(self, task: Any) -> None:
+        """The same for a handler."""
+        if self._ours:
+            self._narrator.task(task.get_name())
+
+    def v2_runner_on_start(self, host: Any, task: Any) -> None:
+        """A phase in which something is done gets its header."""
+        if self._ours and str(task.action) not in _GATHERING:
+            self._narrator.begin()
+
+    def v2_runner_item_on_ok(self, result: Any) -> None:
+        """What a `debug` in a loop says."""
+        if self._ours and str(result.task.action) in _DEBUG:
+            self._narrator.debug(result.result)
+
+    def v2_playbook_on_no_hosts_remaining(self) -> None:
+        """All hosts of a play have failed."""
+        if self._ours:
+            self._narrator.no_host_left()
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Something ran; run_begin and plexburst_settings tell where to write and what to mask."""
@@ -191,25 +178,38 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
             self._begin(result.result)
         elif _is_action(action, "run_failed") and self._phase is not None:
             self._phase.failed = True
+        elif _is_action(action, "run_result"):
+            self._told = True
+        elif action in _DEBUG and not result.task.loop:
+            self._narrator.debug(result.result)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """A failure that nobody rescues is recorded here; a rescued one by run_failed, within its rescue."""
         if not self._ours:
             return
         self._ran()
-        if ignore_errors or _is_rescued(result.task):
-            return
         if _is_action(str(result.task.action), "run_result") and result.result.get("failure"):
+            self._told = True  # by its own lines
             return
-        self._fail(result, failure_message(result.result))
+        message = failure_message(result.result)
+        rescued = _is_rescued(result.task)
+        self._narrator.failure(
+            result,
+            title="Failed (ignored)" if ignore_errors else "Failed (being dealt with)" if rescued else "FAILED",
+            advice="" if ignore_errors else _advice(result, message),
+            ignored=ignore_errors,
+        )
+        if not (ignore_errors or rescued):
+            self._fail(result, message)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """A lost host: no rescue and no later task of it will ever tell."""
         if not self._ours:
             return
         self._ran()
-        message = failure_message(result.result)
-        self._fail(result, f"The host {result.host.get_name()} is unreachable: {message}")
+        message = f"The host {result.host.get_name()} is unreachable: {failure_message(result.result)}"
+        self._narrator.failure(result, title="UNREACHABLE", advice=_advice(result, message))
+        self._fail(result, message)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """The end: summary, report, lock."""
@@ -289,12 +289,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
             host=result.host.get_name(),
             task=plain_task_name(result.task.get_name()),
             message=message,
-            advice=str(result.result.get("advice") or advice_for(message)),
+            advice=_advice(result, message),
         )
 
     def _end_phase(self) -> None:
         if self._phase is not None:
-            self._event("phase_ended", **self._phase.ended())
+            ended = self._phase.ended()
+            self._event("phase_ended", **ended)
+            if not self._told:
+                self._narrator.phase_ended(ended["status"], ended["seconds"])
             self._phase = None
 
     def _finish(self, folder: RunFolder) -> None:
@@ -314,7 +317,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
         write_private(folder.path / "report.html", render_report(summary, self._masker.value(events)))
         self._event("run_ended", status=summary["status"])
         failure = summary["failure"]
-        if failure and not any(event["event"] == "result_checked" for event in events):
+        told = any(event["event"] == "result_checked" for event in events)
+        if told and self._console.quiet:
+            return
+        if failure and not told:
             self._display.display(
                 (
                     f"plexburst: {failure['phase']} failed on {failure['host']}: {failure['message']}\nNext: "
@@ -336,6 +342,10 @@ def _checked(summary: Mapping[str, Any]) -> list[str]:
 
 def _json(summary: Mapping[str, Any]) -> str:
     return json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
+
+
+def _advice(result: Any, message: str) -> str:
+    return str(result.result.get("advice") or advice_for(message))
 
 
 def _is_rescued(task: Any) -> bool:

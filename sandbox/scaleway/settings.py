@@ -64,7 +64,7 @@ def load(directory: Path, **changes: Any) -> Settings:
         known["organization_id"] = state["scaleway"].get("organization_id")
     if path.is_file():
         known |= json.loads(path.read_text(encoding="utf-8"))
-    known |= changes
+    known |= {name: value for name, value in changes.items() if value is not None}
     settings = Settings(**{name: value for name, value in known.items() if value is not None})
     settings.access_key = settings.access_key or "SCW" + "".join(
         random.choices(string.ascii_uppercase + string.digits, k=17)

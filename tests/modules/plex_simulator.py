@@ -1,4 +1,4 @@
-"""A Plex server and a plex.tv of their own for module tests: real processes, real HTTP, real SQLite, real media files."""
+"""A Plex server and a plex.tv for module tests: real processes, real HTTP, real SQLite, real media files."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from sandbox.control import Sandbox
-from tests.sandbox.evidence import HomeState, alive, databases_of, get_json, home_preferences, run_playbook
+from tests.sandbox.evidence import HomeState, alive, databases_of, home_preferences, run_playbook
 
 pytestmark = pytest.mark.playbook
 
@@ -39,7 +40,7 @@ class Fault:
 
 FAULTS = [
     Fault("out of stock for every type", "scaleway", {"out_of_stock": "*"}, ("stock", "plexburst_instance_types")),
-    Fault("server never boots", "scaleway", {"never_boots": True}, ("boot",), ("-e", "plexburst_ssh_timeout=8")),
+    Fault("never boots", "scaleway", {"never_boots": True}, ("not running",), ("-e", "plexburst_boot_timeout=8")),
     Fault("SSH never opens", "machine", {"ssh_never_opens": True}, ("SSH",), ("-e", "plexburst_ssh_timeout=8")),
     Fault(
         "maintenance past the deadline",
@@ -61,7 +62,9 @@ FAULTS = [
 
 def serving(sandbox: Sandbox) -> bool:
     """Home's Plex answers."""
-    return bool(get_json(f"http://127.0.0.1:{sandbox.state['home']['plex_port']}/identity"))
+    url = f"http://127.0.0.1:{sandbox.state['home']['plex_port']}/identity"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return b"machineIdentifier" in answer.read()
 
 
 def judge(sandbox: Sandbox, tmp_path: Path, words: tuple[str, ...], *arguments: str) -> None:
