@@ -49,7 +49,6 @@ FAULTS = [
         ("aintenance", "plexburst_ready_timeout"),
         ("-e", "plexburst_ready_timeout=6"),
     ),
-    Fault("wrong account token", "plextv", {"unauthorized": True}, ("token",)),
     Fault("sqlite3 missing on the indexer", "machine", {"no_sqlite3": True}, ("sqlite3",)),
     Fault(
         "library.db truncated on the way home",
@@ -106,6 +105,15 @@ def test_wrong_s3_credentials_are_named_before_anything_is_paid(sandbox: Sandbox
     wrong.chmod(0o600)
     count = len(sandbox.ledger())
     judge(sandbox, tmp_path, (sandbox.state["s3"]["remote"], "credentials"), "-e", f"plexburst_rclone_config={wrong}")
+    assert len(sandbox.ledger()) == count
+
+
+def test_a_wrong_account_token_is_named_before_anything_is_paid(sandbox: Sandbox, tmp_path: Path) -> None:
+    wrong = tmp_path / "token"
+    wrong.write_text("not-the-owners-token\n")
+    wrong.chmod(0o600)
+    count = len(sandbox.ledger())
+    judge(sandbox, tmp_path, ("token", str(wrong)), "-e", f"plexburst_account_token_file={wrong}")
     assert len(sandbox.ledger()) == count
 
 

@@ -213,3 +213,8 @@ def test_the_table_is_put_between_its_markers_and_nothing_else_changes() -> None
     assert replace_between_markers(f"a\n{BEGIN}\nold\n{END}\nz\n", "new\n") == f"a\n{BEGIN}\n\nnew\n\n{END}\nz\n"
     with pytest.raises(ValueError, match="markers"):
         replace_between_markers("nothing here", "new")
+
+
+def test_the_readme_lists_the_settings_as_they_are() -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    assert replace_between_markers(readme, render_markdown()) == readme, "run python -m plexburst.settings_doc"
