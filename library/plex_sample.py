@@ -85,7 +85,9 @@ options:
     type: float
     default: 0.0
   cursor:
-    description: Counts of an earlier sample; when the database was not written since, they are returned again.
+    description:
+      - Counts of the last sample. When the database was not written since, they are returned again; else only what has
+        changed is read, with a full count at least every 30 minutes. Without it everything is counted.
     type: dict
     default: {}
 attributes:
@@ -121,6 +123,7 @@ samples:
 """
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -138,7 +141,9 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     samples = [observe(params)]
     while len(samples) < params["times"]:
         time.sleep(params["gap"])
-        samples.append(observe({**params, "probe_section": None}))
+        counted = samples[-1].counters
+        cursor = params["cursor"] if counted is None else asdict(counted)
+        samples.append(observe({**params, "probe_section": None, "cursor": cursor}))
     return {"changed": False, "samples": [sample.to_dict() for sample in samples]}
 
 

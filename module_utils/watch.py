@@ -91,8 +91,8 @@ class Watcher:
     """Watches one task until its verdict is final.
 
     observe(last sample, gap) gives one sample, or two that are `gap` seconds apart when gap > 0, or raises
-    SampleMissed; act(step) carries out a verdict's next_step and says whether it could; emit shows a line; clock and
-    sleep are in seconds.
+    SampleMissed; the last sample comes without its counters when everything must be counted. act(step) carries out a
+    verdict's next_step and says whether it could; emit shows a line; clock and sleep are in seconds.
     `seed`: samples of the task before, which may already tell that this one is done.
     """
 
@@ -118,14 +118,15 @@ class Watcher:
         long."""
         missed = 0
         missing_since: float | None = None
-        gap = verdict_soon(self.profile)
+        near = verdict_soon(self.profile)
+        gap, exact = near, False
         early = self._seeded()
         if early is not None:
             return early
         self.emit(self.profile.words(f"{self.task.kind} {self.title}"))
         while True:
             try:
-                batch = self._timed(self.observe(self._last(), gap))
+                batch = self._timed(self.observe(self._last(exact=exact), gap))
             except SampleMissed as problem:
                 now = self.clock()
                 missed += 1
@@ -144,9 +145,12 @@ class Watcher:
             self._say(result, missed, now)
             if result.final and not self._step(result, now):
                 return self._outcome(result, missed, None)
-            gap = 0.0 if result.final else result.look_again
-            if gap == 0.0 or len(batch) < 2:  # two samples of one call have the wait between them
-                self.sleep(gap or self.profile.interval)
+            wait = result.look_again if result.look_again and not result.final else self.profile.interval
+            exact = result.exact
+            # Near a beginning or an end two samples are made in one call, which has the wait between them.
+            gap = wait if wait <= near else 0.0
+            if gap == 0.0 or len(batch) < 2:
+                self.sleep(wait)
 
     def _seeded(self) -> Outcome | None:
         """The outcome when the samples of the task before already tell it; otherwise they only begin the window."""
@@ -171,8 +175,10 @@ class Watcher:
         """The newest samples, for the task that follows."""
         return self._samples[-10:]
 
-    def _last(self) -> Sample | None:
-        return self._samples[-1] if self._samples else None
+    def _last(self, *, exact: bool) -> Sample | None:
+        if not self._samples:
+            return None
+        return replace(self._samples[-1], counters=None) if exact else self._samples[-1]
 
     def _keep(self, batch: list[Sample]) -> None:
         self._samples.extend(batch)

@@ -8,14 +8,17 @@ Every connection registers a stand-in for Plex's collation icu_root, which even 
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ansible_collections.plexburst.core.plugins.module_utils.plex import remembered
 from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import CountersBusy, CountersError
+from ansible_collections.plexburst.core.plugins.module_utils.plex.remembered import TRACK, Totals
 from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Counters
 
 try:
@@ -33,14 +36,19 @@ LIBRARY = "com.plexapp.plugins.library.db"
 BLOBS = "com.plexapp.plugins.library.blobs.db"
 BUSY_SECONDS = 20.0
 SONIC_BLOB = 7
-TRACK = 10
-# section_type -> metadata_type of what a person calls an item (facts §2.8): movies, episodes, tracks, photos.
-LEAF_TYPES = {1: 1, 2: 4, 8: 10, 13: 13}
+FULL_EVERY = 1800.0
+"""Seconds between full counts while increments are believed; that changed_at moves when Sonic writes is unconfirmed."""
+FULL_WHEN_STILL = 240.0
+"""A full count after so many seconds in which the database was written but no increment saw anything."""
+REST_BETWEEN_FULL = 20.0
+"""Where increments proved wrong, full counts take at most one twentieth of the time."""
+_WAL_INDEX_HEAD = 48
+_FRESH_NS = 50_000_000
 # Either encoding: {"ms:musicAnalysisVersion":"1",…} since about 1.40, ms%3AmusicAnalysisVersion=1 before; version 0
 # is none.
 _HAS_SONIC = (
-    "(extra_data LIKE '%musicAnalysisVersion%' AND extra_data NOT LIKE '%musicAnalysisVersion=0%' "
-    'AND extra_data NOT LIKE \'%musicAnalysisVersion":"0"%\')'
+    "(extra_data IS NOT NULL AND extra_data LIKE '%musicAnalysisVersion%' "
+    "AND extra_data NOT LIKE '%musicAnalysisVersion=0%' AND extra_data NOT LIKE '%musicAnalysisVersion\":\"0\"%')"
 )
 
 
@@ -88,11 +96,13 @@ def _problem(error: sqlite3.Error, path: Path) -> CountersError:
 
 
 def signature(databases: Path) -> str:
-    """Changes whenever anything was written: size and modification time of both databases and their WAL files.
+    """Changes whenever anything was written: size and time of both databases and their WAL files, and SQLite's own
+    change counter from the head of the WAL index; "" while a write is so fresh that a second one could look the same.
 
     (SQLite's data_version would say the same, but only to a connection that stays open.)
+    Not to be called while this process has the databases open: closing a file drops the process's locks on it.
     """
-    parts = []
+    parts, newest, counted = [], 0, True
     for name in (LIBRARY, f"{LIBRARY}-wal", BLOBS, f"{BLOBS}-wal"):
         try:
             stat = (databases / name).stat()
@@ -100,14 +110,18 @@ def signature(databases: Path) -> str:
             parts.append("-")
         else:
             parts.append(f"{stat.st_size}.{stat.st_mtime_ns}")
-    return ",".join(parts)
-
-
-def _one(connection: sqlite3.Connection, sql: str, parameters: Sequence[object] = ()) -> tuple[Any, ...]:
-    row = connection.execute(sql, parameters).fetchone()
-    if row is None:
-        raise CountersError(f"A count gave no row: {sql}")
-    return tuple(row)
+            newest = max(newest, stat.st_mtime_ns)
+    for name in (f"{LIBRARY}-shm", f"{BLOBS}-shm"):
+        try:
+            with (databases / name).open("rb") as index:
+                parts.append(index.read(_WAL_INDEX_HEAD).hex())
+        except FileNotFoundError:
+            parts.append("-")
+            counted = False
+    # File times move in steps of some milliseconds; only the WAL index counts every write.
+    if not counted and time.time_ns() - newest < _FRESH_NS:
+        return ""
+    return hashlib.sha256(",".join(parts).encode()).hexdigest()[:32]
 
 
 def read(
@@ -116,75 +130,228 @@ def read(
     *,
     previous: Counters | None = None,
     busy_seconds: float = BUSY_SECONDS,
+    cache: Path | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> Counters:
-    """Count these sections. When nothing was written since `previous` (same sections), it is returned as it was.
+    """Count these sections.
 
+    Without `previous` everything is counted. With it (the counts of the last look at the same sections) nothing is read
+    when nothing was written, and else only what changed; but every 30 minutes, when increments see nothing for minutes
+    although something is written, and when they contradict the vectors in blobs.db, everything is counted as well:
+    `drift` is then what the increments had missed. `cache`: folder of the memory this needs (default: the user's).
     Raises CountersBusy, CountersError (also for a section id that the database does not have).
     """
     started = time.monotonic()
     mark = signature(databases)
     wanted = tuple(sorted(section_ids))
-    if previous is not None and previous.signature == mark and previous.section_ids == wanted:
+    if previous is not None and mark and previous.signature == mark and previous.section_ids == wanted:
         return replace(previous, seconds=time.monotonic() - started)
-    marks = ",".join("?" for _ in wanted)
     with connect(databases, busy_seconds=busy_seconds) as connection:
-        types = dict(
-            connection.execute(
-                f"SELECT id, section_type FROM library_sections WHERE id IN ({marks})",  # noqa: S608 only ? marks and constants
-                wanted,
-            ).fetchall()
+        connection.execute("BEGIN")  # every number from one state of the databases
+        look = _Look(connection, wanted)
+        path = remembered.place(databases, wanted, cache)
+        full, drift = True, 0
+        if path is None or (previous is None and not path.exists()):
+            totals = look.totals()
+        else:
+            of = remembered.identity(databases / LIBRARY)
+            totals, full, drift = _remembering(path, of, look, check=previous is None, now=clock())
+        counted = look.counters(totals, full=full, drift=drift)
+    return replace(counted, signature=mark, seconds=time.monotonic() - started)
+
+
+def _remembering(path: Path, of: str, look: _Look, *, check: bool, now: float) -> tuple[Totals, bool, int]:
+    """The totals, whether everything was counted for them, and the tracks that the increments had missed."""
+    try:
+        with remembered.opened(path) as memory:
+            known = memory.totals(of)
+            if known is None or not 0 <= now - known.full_at < 2 * FULL_EVERY:  # or of a run long ago
+                return _first(memory, of, look, now), True, 0
+            if not _increment(memory, known, look, check=check, now=now):
+                memory.keep(of, known)
+                return known, False, 0
+            begun = time.monotonic()
+            totals = look.totals()
+            drift = totals.bits[remembered.SERVER_SONIC] - known.bits[remembered.SERVER_SONIC] if known.trusted else 0
+            trusted = known.trusted and drift == 0
+            if trusted and totals.bits != known.bits:
+                memory.fill(look.states())  # items deleted for good: no increment shows them
+            kept = replace(totals, full_at=now, full_seconds=time.monotonic() - begun, trusted=trusted)
+            memory.keep(of, kept)
+            return kept, True, drift
+    except (sqlite3.Error, OSError, ValueError, KeyError, TypeError):
+        # A damaged, locked or full memory costs time, not truth. (Plex's own errors are CountersError by now.)
+        remembered.forget(path)
+        return look.totals(), True, 0
+
+
+def _first(memory: remembered.Memory, of: str, look: _Look, now: float) -> Totals:
+    begun = time.monotonic()
+    totals = look.totals()
+    memory.fill(look.states())
+    kept = replace(totals, full_at=now, full_seconds=time.monotonic() - begun)
+    memory.keep(of, kept)
+    return kept
+
+
+def _increment(memory: remembered.Memory, known: Totals, look: _Look, *, check: bool, now: float) -> bool:
+    """Bring `known` up to date by what changed; True when everything must be counted nevertheless."""
+    age = now - known.full_at
+    if not known.trusted:
+        return check or not 0 <= age < REST_BETWEEN_FULL * known.full_seconds
+    sonic, blobs = known.bits[remembered.SERVER_SONIC], known.blobs
+    moved = memory.update(look.changes(known), known.bits)
+    known.moved = look.advance(known) or moved or known.moved
+    contradicts = known.blobs != blobs and known.bits[remembered.SERVER_SONIC] == sonic
+    still = not known.moved and age >= FULL_WHEN_STILL
+    return check or contradicts or still or not 0 <= age < FULL_EVERY
+
+
+class _Look:
+    """Queries in one read transaction. Every error of SQLite comes out as CountersBusy or CountersError.
+
+    Conditions on deleted_at have a + where its index must not be chosen: on a fresh server there is no sqlite_stat1,
+    the planner takes `deleted_at IS NULL` for rare, and the count takes up to 40 times longer.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, wanted: tuple[int, ...]) -> None:
+        self._connection = connection
+        self._wanted = wanted
+        self._marks = ",".join("?" for _ in wanted)
+        self._types: dict[int, int] = dict(
+            self._rows(f"SELECT id, section_type FROM library_sections WHERE id IN ({self._marks})", wanted)  # noqa: S608 only ? marks and constants
         )
-        unknown = [section_id for section_id in wanted if section_id not in types]
+        unknown = [section_id for section_id in wanted if section_id not in self._types]
         if unknown:
             raise CountersError(f"The database has no section with id {unknown}; there is nothing to count there.")
-        rows = connection.execute(
+
+    def _rows(self, sql: str, parameters: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._connection.execute(sql, parameters)
+        except sqlite3.Error as error:
+            raise _problem(error, Path(LIBRARY)) from error
+
+    def _number(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        for row in self._rows(sql, parameters):
+            return int(row[0])
+        raise CountersError(f"A count gave no row: {sql}")
+
+    def totals(self) -> Totals:
+        """Everything, counted plainly."""
+        bits = dict.fromkeys(remembered.BITS, 0)
+        changed_at = 0
+        for section_id, kind, live, trashed, sonic, newest in self._rows(
             "SELECT library_section_id, metadata_type, "  # noqa: S608 only ? marks and constants
             "SUM(deleted_at IS NULL), SUM(deleted_at IS NOT NULL), "
             f"COALESCE(SUM(deleted_at IS NULL AND {_HAS_SONIC}), 0), MAX(changed_at) "
-            f"FROM metadata_items WHERE library_section_id IN ({marks}) GROUP BY 1, 2",
-            wanted,
-        ).fetchall()
-        parts = _one(
-            connection,
-            "SELECT COUNT(*), TOTAL(p.deleted_at IS NOT NULL) FROM media_parts p "  # noqa: S608 only ? marks and constants
-            f"JOIN media_items i ON i.id = p.media_item_id WHERE i.library_section_id IN ({marks})",
-            wanted,
-        )
-        media = _one(
-            connection,
-            "SELECT COUNT(*), TOTAL(media_analysis_version > 0) FROM media_items "  # noqa: S608 only ? marks and constants
-            f"WHERE deleted_at IS NULL AND library_section_id IN ({marks})",
-            wanted,
-        )
-        server_done = _one(
-            connection,
+            f"FROM metadata_items WHERE library_section_id IN ({self._marks}) GROUP BY 1, 2",
+            self._wanted,
+        ):
+            section_type = self._types[section_id]
+            for count, is_live, has in ((live - sonic, True, False), (sonic, True, True), (trashed, False, False)):
+                state = remembered.weigh(section_type, kind, live=is_live, sonic=has)
+                remembered.add(bits, state, count)
+            changed_at = max(changed_at, int(newest or 0))
+        bits[remembered.SERVER_SONIC] = self._number(
             f"SELECT COUNT(*) FROM metadata_items WHERE metadata_type = ? AND {_HAS_SONIC}",  # noqa: S608 only ? marks and constants
             (TRACK,),
         )
-        blobs = _one(
-            connection,
-            "SELECT COUNT(*) FROM blobs_db.blobs WHERE linked_type = 'metadata_item' AND blob_type = ?",
-            (SONIC_BLOB,),
+        totals = Totals(bits=bits, changed_in_sections=changed_at)
+        totals.changed_at = self._number("SELECT COALESCE(MAX(changed_at), 0) FROM metadata_items")
+        self.advance(totals)
+        return totals
+
+    def states(self) -> Iterator[tuple[int, int]]:
+        """(id, state) of every item."""
+        rows = self._rows(
+            f"SELECT id, library_section_id, metadata_type, deleted_at IS NULL, {_HAS_SONIC} FROM metadata_items"  # noqa: S608 constants
         )
-    leaf = [row for row in rows if LEAF_TYPES.get(types[row[0]]) == row[1]]
-    music = [row for row in rows if types[row[0]] == 8]
-    return Counters(
-        section_ids=wanted,
-        items=sum(row[2] for row in leaf),
-        items_trashed=sum(row[3] for row in leaf),
-        parts=int(parts[0]),
-        parts_trashed=int(parts[1]),
-        media=int(media[0]),
-        media_analysed=int(media[1]),
-        sonic_total=sum(row[2] for row in music if row[1] == TRACK),
-        sonic_done=sum(row[4] for row in music if row[1] == TRACK),
-        sonic_other=sum(row[4] for row in music if row[1] in (8, 9)),
-        server_sonic_done=int(server_done[0]),
-        server_sonic_blobs=int(blobs[0]),
-        changed_at=max((int(row[5] or 0) for row in rows), default=0),
-        signature=mark,
-        seconds=time.monotonic() - started,
-    )
+        for item, section_id, kind, live, sonic in rows:
+            yield item, remembered.weigh(self._types.get(section_id), kind, live=bool(live), sonic=bool(sonic))
+
+    def changes(self, known: Totals) -> list[tuple[int, int]]:
+        """(id, state) of the items that Plex has written since; `known` then knows the newest change."""
+        found = []
+        for item, section_id, kind, live, sonic, changed_at in self._rows(
+            f"SELECT id, library_section_id, metadata_type, deleted_at IS NULL, {_HAS_SONIC}, changed_at "  # noqa: S608 constants
+            "FROM metadata_items WHERE changed_at >= ?",
+            (known.changed_at,),
+        ):
+            section_type = self._types.get(section_id)
+            found.append((item, remembered.weigh(section_type, kind, live=bool(live), sonic=bool(sonic))))
+            known.changed_at = max(known.changed_at, changed_at)
+            if section_type is not None:
+                known.changed_in_sections = max(known.changed_in_sections, changed_at)
+        return found
+
+    def advance(self, totals: Totals) -> bool:
+        """Add the rows of media, parts and vectors that are new since `totals`; True when there were any."""
+        before = (totals.media_rows, totals.part_rows, totals.blobs)
+        last_media = self._number("SELECT COALESCE(MAX(id), 0) FROM media_items")
+        last_part = self._number("SELECT COALESCE(MAX(id), 0) FROM media_parts")
+        last_blob = self._number("SELECT COALESCE(MAX(id), 0) FROM blobs_db.blobs")
+        # The first time through the section's index, later through the few new ids.
+        plus, cross = ("", "") if totals.last_media == 0 else ("+", "CROSS ")
+        totals.media_rows += self._number(
+            f"SELECT COUNT(*) FROM media_items i WHERE i.id > ? AND {plus}i.library_section_id IN ({self._marks})",  # noqa: S608 only ? marks and constants
+            (totals.last_media, *self._wanted),
+        )
+        totals.part_rows += self._number(
+            f"SELECT COUNT(*) FROM media_parts p {cross}JOIN media_items i ON i.id = p.media_item_id "  # noqa: S608 only ? marks and constants
+            f"WHERE p.id > ? AND {plus}i.library_section_id IN ({self._marks})",
+            (totals.last_part, *self._wanted),
+        )
+        totals.blobs += self._number(
+            "SELECT COUNT(*) FROM blobs_db.blobs WHERE id > ? AND linked_type = 'metadata_item' AND blob_type = ?",
+            (totals.last_blob, SONIC_BLOB),
+        )
+        totals.last_media, totals.last_part, totals.last_blob = last_media, last_part, last_blob
+        return before != (totals.media_rows, totals.part_rows, totals.blobs)
+
+    def counters(self, totals: Totals, *, full: bool, drift: int) -> Counters:
+        """The totals as a sample's counts. What is in the trash or not analysed is few, and counted by its index."""
+        parts_trashed = self._number(
+            "SELECT COUNT(*) FROM media_parts p CROSS JOIN media_items i ON i.id = p.media_item_id "  # noqa: S608 only ? marks and constants
+            f"WHERE p.deleted_at > 0 AND +i.library_section_id IN ({self._marks})",
+            self._wanted,
+        )
+        media_trashed = self._number(
+            f"SELECT COUNT(*) FROM media_items WHERE deleted_at > 0 AND +library_section_id IN ({self._marks})",  # noqa: S608 only ? marks and constants
+            self._wanted,
+        )
+        pending = sum(
+            self._number(
+                f"SELECT COUNT(*) FROM media_items WHERE media_analysis_version {empty} "  # noqa: S608 only ? marks and constants
+                f"AND +deleted_at IS NULL AND +library_section_id IN ({self._marks})",
+                self._wanted,
+            )
+            for empty in ("<= 0", "IS NULL")
+        )
+        bits, media = totals.bits, totals.media_rows - media_trashed
+        return Counters(
+            section_ids=self._wanted,
+            items=bits[remembered.LIVE_LEAF],
+            items_trashed=bits[remembered.TRASHED_LEAF],
+            parts=totals.part_rows,
+            parts_trashed=parts_trashed,
+            media=media,
+            media_analysed=media - pending,
+            sonic_total=bits[remembered.LIVE_TRACK],
+            sonic_done=bits[remembered.SONIC_TRACK],
+            sonic_other=bits[remembered.SONIC_OTHER],
+            server_sonic_done=bits[remembered.SERVER_SONIC],
+            server_sonic_blobs=totals.blobs,
+            changed_at=totals.changed_in_sections,
+            full=full,
+            drift=drift,
+        )
+
+
+def forget(databases: Path, section_ids: Sequence[int], cache: Path | None = None) -> None:
+    """Remove what increments remembered of these sections, when their watching is over."""
+    path = remembered.place(databases, section_ids, cache)
+    if path is not None:
+        remembered.forget(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +375,7 @@ def sonic_left(databases: Path, section_ids: Sequence[int], *, limit: int = 200)
             "WHERE i.metadata_item_id = t.id ORDER BY p.deleted_at IS NOT NULL, p.id LIMIT 1), '') "
             "FROM metadata_items t LEFT JOIN metadata_items al ON al.id = t.parent_id "
             "LEFT JOIN metadata_items ar ON ar.id = al.parent_id "
-            f"WHERE t.metadata_type = ? AND t.deleted_at IS NULL AND t.library_section_id IN ({marks}) "
+            f"WHERE t.metadata_type = ? AND +t.deleted_at IS NULL AND t.library_section_id IN ({marks}) "
             f"AND (t.extra_data IS NULL OR NOT {_HAS_SONIC.replace('extra_data', 't.extra_data')}) "
             "ORDER BY t.id LIMIT ?",
             (TRACK, *section_ids, limit),
@@ -227,7 +394,7 @@ def sonic_ids(databases: Path, section_ids: Sequence[int], *, done: bool, limit:
         ids = [
             row[0]
             for row in connection.execute(
-                "SELECT id FROM metadata_items WHERE metadata_type = ? AND deleted_at IS NULL "  # noqa: S608 only ? marks and constants
+                "SELECT id FROM metadata_items WHERE metadata_type = ? AND +deleted_at IS NULL "  # noqa: S608 only ? marks and constants
                 f"AND {condition} AND library_section_id IN ({marks}) ORDER BY id",
                 (TRACK, *section_ids),
             )
@@ -243,25 +410,25 @@ def section_files(databases: Path, section_id: int, *, limit: int, seed: int) ->
 
     Different files at each probe: what was read a minute ago may come from rclone's cache although the remote is gone.
     """
+    live = "SELECT id FROM media_items WHERE library_section_id = ? AND +deleted_at IS NULL"
     with connect(databases) as connection:
-        total = int(
-            _one(
-                connection,
-                "SELECT COUNT(*) FROM media_parts p JOIN media_items i ON i.id = p.media_item_id "
-                "WHERE i.library_section_id = ? AND p.deleted_at IS NULL",
-                (section_id,),
-            )[0]
-        )
-        if total == 0:
-            return []
-        count = min(limit, total)
-        offsets = sorted({(seed + index * total // count) % total for index in range(count)})
+        media = [row[0] for row in connection.execute(f"{live} ORDER BY id LIMIT ?", (section_id, limit + 1))]
+        if len(media) > limit:
+            # Places spread over the range of ids, moved by the seed: each is one step down an index.
+            low = media[0]
+            high = connection.execute(f"{live} ORDER BY id DESC LIMIT 1", (section_id,)).fetchone()[0]
+            width = (high - low + 1) / limit
+            places = [low + int((index + seed * 389 % 1009 / 1009) * width) for index in range(limit)]
+            found = (
+                connection.execute(f"{live} AND id >= ? ORDER BY id LIMIT 1", (section_id, wanted)).fetchone()
+                for wanted in places
+            )
+            media = sorted({row[0] for row in found if row is not None})
         files = []
-        for offset in offsets:
+        for item in media:
             row = connection.execute(
-                "SELECT p.file FROM media_parts p JOIN media_items i ON i.id = p.media_item_id "
-                "WHERE i.library_section_id = ? AND p.deleted_at IS NULL ORDER BY p.id LIMIT 1 OFFSET ?",
-                (section_id, offset),
+                "SELECT file FROM media_parts WHERE media_item_id = ? AND +deleted_at IS NULL ORDER BY id LIMIT 1",
+                (item,),
             ).fetchone()
             if row is not None:
                 files.append(row[0])
@@ -284,7 +451,7 @@ def analysis_left(databases: Path, section_id: int, *, limit: int | None = None)
     with connect(databases) as connection:
         rows = connection.execute(
             "SELECT DISTINCT m.id FROM metadata_items m JOIN media_items i ON i.metadata_item_id = m.id "
-            "WHERE m.library_section_id = ? AND m.deleted_at IS NULL AND i.deleted_at IS NULL "
+            "WHERE m.library_section_id = ? AND +m.deleted_at IS NULL AND +i.deleted_at IS NULL "
             "AND COALESCE(i.media_analysis_version, 0) = 0 ORDER BY m.id LIMIT ?",
             (section_id, -1 if limit is None else limit),
         ).fetchall()
@@ -296,7 +463,7 @@ def trashed_files(databases: Path, section_id: int, *, since: int, limit: int = 
     with connect(databases) as connection:
         rows = connection.execute(
             "SELECT p.file FROM media_parts p JOIN media_items i ON i.id = p.media_item_id "
-            "WHERE i.library_section_id = ? AND p.deleted_at >= ? ORDER BY p.id LIMIT ?",
+            "WHERE +i.library_section_id = ? AND p.deleted_at >= ? ORDER BY p.id LIMIT ?",
             (section_id, since, limit),
         ).fetchall()
     return [row[0] for row in rows]
@@ -320,7 +487,7 @@ def item_files(databases: Path, ids: Sequence[int]) -> list[str]:
                 row[0]
                 for row in connection.execute(
                     "SELECT p.file FROM media_parts p JOIN media_items i ON i.id = p.media_item_id "  # noqa: S608 only ? marks and constants
-                    f"WHERE p.deleted_at IS NULL AND i.metadata_item_id IN ({marks}) ORDER BY p.id",
+                    f"WHERE +p.deleted_at IS NULL AND i.metadata_item_id IN ({marks}) ORDER BY p.id",
                     list(chunk),
                 )
             )

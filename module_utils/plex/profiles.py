@@ -19,15 +19,14 @@ TASKS = ("scan", "refresh", "stabilise", "analyse", "sonic")
 class Profile:
     """All times in seconds.
 
-    interval: between samples. stall_after: no sign of progress for so long = stalled. cpu_idle_percent: below it
-    (percent of
-    one core) the tree counts as idle. timeout: the whole task. start_within: first sign of life after a start.
-    quiet_for: how long nothing may run before the end is believed. named_after: a known cause of a frozen counter is
-    named
-    after so long. mount_dead_after: reading has failed for so long. busy_after: database locked for so long.
-    silent_after: API without an answer for so long. missed_after: no sample at all (connection) for so long.
-    slow_read: a probe slower than this is a slow mount. min_free_bytes: less disk is unhealthy.
-    max_failed_percent: share of tracks that may stay without Sonic data before the task is called failed.
+    interval: between samples at most; a short task and a near end are looked at oftener. stall_after: no sign of
+    progress for so long = stalled. cpu_idle_percent: below it (percent of one core) the tree counts as idle. timeout:
+    the whole task. start_within: first sign of life after a start. quiet_for: how long nothing may run before the end
+    is believed. named_after: a known cause of a frozen counter is named after so long. mount_dead_after: reading has
+    failed for so long. busy_after: database locked for so long. silent_after: API without an answer for so long.
+    missed_after: no sample at all (connection) for so long. slow_read: a probe slower than this is a slow mount.
+    min_free_bytes: less disk is unhealthy. max_failed_percent: share of tracks that may stay without Sonic data before
+    the task is called failed. restarts: how often one automatic step may be taken.
     """
 
     name: str
@@ -50,8 +49,8 @@ class Profile:
     def words(self, task: str) -> str:
         """What this profile will do, for the person who watches."""
         return (
-            f"{task} with profile {self.name}: looked at every {span(self.interval)}, stalled after "
-            f"{span(self.stall_after)} without progress, given up after {span(self.timeout)}"
+            f"{task} with profile {self.name}: looked at least every {span(self.interval)} and oftener near an end, "
+            f"stalled after {span(self.stall_after)} without progress, given up after {span(self.timeout)}"
         )
 
 

@@ -58,6 +58,8 @@ class Counters:
     media_analysed went through Plex's analysis. sonic_*: tracks with Sonic data; sonic_other: albums and artists with
     it.
     server_sonic_done / server_sonic_blobs: whole server, the two independent counts that must agree (facts §2.7).
+    full: everything was counted; else only what changed, which is not enough to call anything complete. drift: tracks
+    with Sonic data that a full count found and the increments before it had missed.
     """
 
     section_ids: tuple[int, ...]
@@ -73,6 +75,8 @@ class Counters:
     server_sonic_done: int
     server_sonic_blobs: int
     changed_at: int = 0
+    full: bool = True
+    drift: int = 0
     signature: str = ""
     seconds: float = 0.0
 

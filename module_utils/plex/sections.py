@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from ansible_collections.plexburst.core.plugins.module_utils.plex import counters
 from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import (
     PlexAnswerError,
     PlexNotFound,
     SectionNotFound,
 )
 from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Activity, SectionState
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.listing import canonical
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
     from ansible_collections.plexburst.core.plugins.module_utils.plex.client import PlexClient
+
+BUILT_IN_AGENTS = frozenset(
+    f"{family}.{name}"
+    for family, names in {
+        "tv.plex.agents": ("movie", "series", "music", "none"),
+        "com.plexapp.agents": (
+            *("none", "imdb", "themoviedb", "thetvdb", "localmedia", "lastfm", "plexmusic", "plexthememusic"),
+            *("movieposterdb", "opensubtitles", "htbackdrops", "lyricfind"),
+        ),
+    }.items()
+    for name in names
+)
+BUILT_IN_SCANNERS = frozenset(
+    {
+        *("Plex Movie", "Plex TV Series", "Plex Music", "Plex Photo Scanner"),
+        *("Plex Movie Scanner", "Plex Series Scanner", "Plex Music Scanner", "Plex Premium Music Scanner"),
+        *("Plex Video Files Scanner", "Plex Video Files"),
+    }
+)
+"""What every Plex brings along. Anything else is a bundle, a script or a metadata provider of home's own, which does
+not travel with the database (a section of a custom provider has the provider's identifier for its agent)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +98,25 @@ def list_sections(client: PlexClient, *, retries: int | None = None) -> list[Sec
         )
         for element in root.iter("Directory")
     ]
+
+
+def foreign(section: Section, known: Iterable[str] = ()) -> str:
+    """Why this server cannot scan the section, in words; '' when it can.
+
+    A scan with an agent or scanner that is missing would match nothing or drop what home's own had found. `known`:
+    agents and scanners that are there all the same.
+    """
+    extra = set(known)
+    missing = []
+    if section.agent and section.agent not in BUILT_IN_AGENTS | extra:
+        missing.append(f"the agent {section.agent}")
+    if section.scanner and section.scanner not in BUILT_IN_SCANNERS | extra:
+        missing.append(f"the scanner {section.scanner}")
+    if not missing:
+        return ""
+    return (
+        f"{section.title} needs {' and '.join(missing)}, which Plex does not bring along and the indexer does not have"
+    )
 
 
 def find_section(client: PlexClient, wanted: str) -> Section:
@@ -184,3 +228,33 @@ def track_total(client: PlexClient, section_id: int) -> int:
     """Number of tracks of a section by the API."""
     total: int = client.total(f"/library/sections/{section_id}/all", {"type": "10"})
     return total
+
+
+def absent_files(databases: Path, section_id: int, files: Sequence[str]) -> list[str]:
+    """Which of `files` no part of the section outside its trash has. Unicode forms are not told apart (see canonical).
+
+    Raises CountersError and CountersBusy.
+    """
+    with counters.connect(databases) as connection:
+        have = {
+            canonical(row[0])
+            for row in connection.execute(
+                "SELECT p.file FROM media_parts p JOIN media_items i ON i.id = p.media_item_id "
+                "WHERE i.library_section_id = ? AND p.deleted_at IS NULL",
+                (section_id,),
+            )
+        }
+    return [name for name in files if canonical(name) not in have]
+
+
+def folders_of(files: Sequence[str], locations: Sequence[str], *, limit: int) -> list[str]:
+    """The folders that hold `files`, put together upwards until there are at most `limit`, never above a location."""
+    roots = {location.rstrip("/") for location in locations}
+    found = {str(PurePosixPath(name).parent) for name in files}
+    while len(found) > limit:
+        higher = {folder if folder in roots else str(PurePosixPath(folder).parent) for folder in found}
+        if higher == found:
+            break
+        found = higher
+    covered = {folder for folder in found if any(str(up) in found for up in PurePosixPath(folder).parents)}
+    return sorted(found - covered)

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible_collections.plexburst.core.plugins.module_utils.plex import counters, preferences, sections
 from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import CountersError
+from ansible_collections.plexburst.core.plugins.module_utils.plex.profiles import span
+from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import WORKER_KINDS, bytes_read, cpu_percent
 
 if TYPE_CHECKING:
     from ansible_collections.plexburst.core.plugins.module_utils.plex.client import PlexClient
     from ansible_collections.plexburst.core.plugins.module_utils.plex.probe import Look
     from ansible_collections.plexburst.core.plugins.module_utils.plex.readiness import Server
+    from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Activity, Sample
 
 TASK = "MusicAnalysis"
+BUTLER, ASAP, SECTION, ALBUMS = "butler", "asap", "section", "albums"
+WAYS = (BUTLER, ASAP, SECTION, ALBUMS)
+"""In the order in which they are tried: what is proven (facts §2.7), then what is documented or told by people."""
+BATCH = 50
+TRACKS_LOOKED_AT = 20_000
+BUSY_PERCENT = 70.0
 MIN_VERSION = (1, 24, 0)
 MACHINES = ("x86_64", "AMD64")
 COMPARED = 40
@@ -42,13 +54,134 @@ def problems(client: PlexClient, server: Server, *, machine: str = "") -> list[s
     return found
 
 
-def start(client: PlexClient) -> str:
-    """Switch the server's queue on where it is off, and start the task. 'started' or 'already_running'."""
-    known = preferences.read_all(client)
-    if known[preferences.SONIC_KEY].value == "never":
-        preferences.apply(client, {preferences.SONIC_KEY: "scheduled"})
+def start(client: PlexClient, way: str = BUTLER, *, section_ids: Sequence[int] = (), albums: Sequence[int] = ()) -> str:
+    """Start the task in one of WAYS. 'started' or 'already_running'. Raises PreferenceError, PlexError.
+
+    A behaviour of `never` (nothing would be queued) becomes `scheduled` first; `asap` stays until `calm`.
+    """
+    wanted = "asap" if way == ASAP else "scheduled"
+    preferences.apply(client, {preferences.SONIC_KEY: wanted})
+    if way == SECTION:
+        for section_id in section_ids:
+            client.call("PUT", f"/library/sections/{section_id}/analyze")
+    if way == ALBUMS:
+        for index in range(0, len(albums), BATCH):
+            sections.analyse_items(client, list(albums[index : index + BATCH]))
     how: str = sections.start_butler(client, TASK)
     return how
+
+
+def stop(client: PlexClient, *, patience: float = 15.0) -> None:
+    """Stop the task and wait until it has ended, at most `patience` seconds: before that a start is a no-op (202)."""
+    sections.stop_butler(client, TASK)
+    end = time.monotonic() + patience
+    while time.monotonic() < end and any(_names_task(activity) for activity in sections.list_activities(client)):
+        time.sleep(0.3)
+
+
+def start_again(client: PlexClient, way: str = BUTLER) -> str:
+    """Stop a task that hangs and start it anew; one that has ended is just started. See `start` for `way`."""
+    stop(client)
+    preferences.apply(client, {preferences.SONIC_KEY: "asap" if way == ASAP else "scheduled"})
+    how: str = sections.start_butler(client, TASK)
+    return how
+
+
+def calm(client: PlexClient) -> None:
+    """Take `asap` back, so that nothing starts by itself later; what else the behaviour is stays."""
+    known = preferences.read_all(client)
+    if preferences.SONIC_KEY in known and known[preferences.SONIC_KEY].value == "asap":
+        preferences.apply(client, {preferences.SONIC_KEY: "scheduled"})
+
+
+def _names_task(activity: Activity) -> bool:
+    return TASK.lower() in f"{activity.type} {activity.title}".lower().replace(" ", "")
+
+
+def albums_left(databases: Path, section_ids: Sequence[int], *, limit: int) -> list[int]:
+    """Ids of the albums that hold tracks without Sonic data, at most `limit`, in order."""
+    tracks = counters.sonic_ids(databases, section_ids, done=False, limit=TRACKS_LOOKED_AT)
+    found: set[int] = set()
+    with counters.connect(databases) as connection:
+        for index in range(0, len(tracks), 500):
+            chunk = tracks[index : index + 500]
+            rows = connection.execute(
+                "SELECT DISTINCT parent_id FROM metadata_items WHERE parent_id IS NOT NULL "  # noqa: S608 only ? marks
+                f"AND id IN ({','.join('?' for _ in chunk)})",
+                chunk,
+            )
+            found.update(int(row[0]) for row in rows)
+    return sorted(found)[:limit]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What the first stretch of an analysis says about the rest. `per_minute` tracks, `seconds_left`, `price_left`.
+
+    `cpu_percent` of one core, of Plex's workers; `bytes_per_second` None when the kernel does not tell.
+    """
+
+    per_minute: float
+    pending: int
+    seconds_left: float
+    price_left: float
+    cpu_percent: float
+    bytes_per_second: float | None
+    bound: str
+
+    def words(self, currency: str, cores: int) -> str:
+        """One line for people."""
+        of_cores = f" of {cores * 100} %" if cores else ""
+        read = "" if self.bytes_per_second is None else f", {self.bytes_per_second / 1e6:.1f} MB/s read"
+        hint = {
+            "cpu": "the processor is the limit: a larger instance type is quicker",
+            "network": "the media arrive too slowly: a larger instance type gains nothing, a nearer region may",
+        }[self.bound]
+        price = f", {self.price_left:.2f} {currency}" if self.price_left else ""
+        return (
+            f"forecast: {self.pending} tracks at {self.per_minute:.1f}/min take {span(self.seconds_left)} more{price}; "
+            f"Plex's workers use {self.cpu_percent:.0f} %{of_cores} CPU{read}; {self.bound}-bound, {hint}"
+        )
+
+
+def forecast(samples: Sequence[Sample], *, hourly_price: float) -> Forecast | None:
+    """From the samples of one running analysis; None while no track was done in them.
+
+    Plex feeds one analyzer by one transcoder, in turn: together they use one core per pair when nothing else holds
+    them up. So clearly less than that means that they wait for the media.
+    """
+    counted = [(sample.at, sample.counters) for sample in samples if sample.counters is not None]
+    if len(counted) < 2 or counted[-1][0] <= counted[0][0]:
+        return None
+    (since, first), (until, last) = counted[0], counted[-1]
+    gained = last.sonic_done - first.sonic_done
+    if gained <= 0:
+        return None
+    per_minute = 60.0 * gained / (until - since)
+    cpu = bytes_seen = elapsed = workers = 0.0
+    known = False
+    for before, after in pairwise(samples):
+        step = after.at - before.at
+        if step <= 0:
+            continue
+        elapsed += step
+        cpu += cpu_percent(before, after, *WORKER_KINDS) * step
+        workers += len(after.of_kind(*WORKER_KINDS)) * step
+        read = bytes_read(before, after)
+        known = known or read is not None
+        bytes_seen += read or 0
+    average = cpu / elapsed if elapsed else 0.0
+    pairs = max(1.0, workers / elapsed / 2.0) if elapsed else 1.0
+    seconds = last.sonic_pending / per_minute * 60.0
+    return Forecast(
+        per_minute=per_minute,
+        pending=last.sonic_pending,
+        seconds_left=seconds,
+        price_left=hourly_price * seconds / 3600.0,
+        cpu_percent=average,
+        bytes_per_second=bytes_seen / elapsed if known and elapsed else None,
+        bound="cpu" if average >= BUSY_PERCENT * pairs else "network",
+    )
 
 
 def compare(client: PlexClient, databases: Path, section_ids: Sequence[int]) -> int:

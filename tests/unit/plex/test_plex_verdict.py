@@ -243,7 +243,7 @@ def test_analysis_that_hangs_without_reading_is_stalled() -> None:
             "counters": counters(media=9, media_analysed=3),
         }
 
-    verdict, when = replay(task("analyse"), every(60, 3600, at), ANALYSE)
+    verdict, when = replay(task("analyse", before=counters(media=9)), every(60, 3600, at), ANALYSE)
     assert (verdict.state, verdict.reason) == (STALLED, "no_progress")
     assert when == ANALYSE.stall_after
 
@@ -348,9 +348,12 @@ def test_a_database_busy_for_ever_is_named() -> None:
 def test_a_restart_loop_is_named() -> None:
     # Recorded (facts 1.3): a corrupt archive made Plex restart for ever, visible only in docker logs.
     trace = [sample(60.0 * i, server_pid=100 + i, server_started=float(i)) for i in range(4)]
-    verdict, when = replay(task("scan"), trace, SCAN)
+    assert judge(task("scan"), trace[:2], SCAN, 60.0).next_step == START_AGAIN  # once may be chance
+    verdict = judge(task("scan"), trace[:3], SCAN, 120.0)
     assert (verdict.state, verdict.reason) == (UNHEALTHY, "plex_restarting")
-    assert when == 120
+    assert verdict.evidence["restarts"] == 2
+    later = [*trace[:2], sample(7000.0, server_pid=103, server_started=9.0)]
+    assert judge(task("scan"), later, SCAN, 7000.0).state != UNHEALTHY  # two in two hours are no loop
 
 
 def test_a_kill_for_want_of_memory_is_named() -> None:
@@ -388,3 +391,43 @@ def test_stabilised_means_quiet_and_little_cpu() -> None:
     verdict, when = replay(task("stabilise"), every(10, 600, at), SCAN)
     assert verdict.state == COMPLETE
     assert 100 <= when <= 150
+
+
+def test_a_folder_whose_name_looks_like_an_option_does_not_hide_a_scan() -> None:
+    args = "Plex Media Scanner --scan --refresh --section 1 --directory /Media/Music/Various -a --analyze"
+    trace = every(60, 600, lambda t: {"processes": (server(), process("scanner", t, pid=50, args=args))})
+    verdict, _ = replay(task("scan"), trace, SCAN)
+    assert verdict.state == RUNNING
+
+
+def test_a_scanner_of_another_section_is_none_of_ours() -> None:
+    args = "Plex Media Scanner --scan --refresh --section 2"
+    trace = every(
+        5,
+        60,
+        lambda t: {
+            "sections": (section(scanned_at=9),),
+            "processes": (server(), process("scanner", t, pid=50, args=args)),
+        },
+    )
+    verdict, _ = replay(task("scan", scanned_before=5), trace, SCAN)
+    assert verdict.state == COMPLETE
+
+
+def test_restarts_that_docker_counts_are_those_of_the_last_hour() -> None:
+    slow = [sample(t, restarts=int(t / 7000)) for t in range(0, 20000, 100)]
+    assert judge(task("scan"), slow, SCAN, 19900.0).reason != "plex_restarting"
+    fast = [*slow, sample(20000.0, restarts=5)]
+    assert judge(task("scan"), fast, SCAN, 20000.0).evidence["restarts"] == 3
+
+
+def test_nothing_ends_on_counts_made_by_increments() -> None:
+    done = counters(sonic_done=456534, full=False)
+    verdict, _ = replay(task("sonic"), [sample(0, counters=done)], SONIC)
+    assert (verdict.state, verdict.reason, verdict.exact) == (RUNNING, "counting_everything", True)
+
+
+def test_a_section_without_tracks_any_more_is_not_a_complete_one() -> None:
+    nothing = counters(sonic_total=0, sonic_done=0)
+    verdict, _ = replay(task("sonic"), [sample(0, counters=nothing)], SONIC)
+    assert (verdict.state, verdict.reason) == (STALLED, "counter_mismatch")
