@@ -79,6 +79,14 @@ options:
     description: Read the first bytes of the items' files before.
     type: bool
     default: true
+  warm_files:
+    description: At most so many files are read before; Plex comes to the rest by itself.
+    type: int
+    default: 2000
+  warm_seconds:
+    description: Seconds that reading them may take altogether.
+    type: float
+    default: 300.0
   scope:
     description:
       - How the server's processes are found. A dict with C(runtime) V(docker) and C(container), V(systemd) and C(unit),
@@ -162,6 +170,11 @@ sent:
   description: Number of items that were sent to analysis, or would be.
   returned: success
   type: int
+warmed:
+  description: How many files there were to read before, were read, are missing, gave an error, and were not reached.
+  returned: success
+  type: dict
+  sample: {files: 12, read: 11, missing: 1, failed: 0, not_reached: 0, seconds: 0.4}
 unreadable:
   description: Files that could not be read before, with the error, at most 50.
   returned: success
@@ -202,19 +215,36 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import 
 
 LEFT = 200
 UNREADABLE = 50
+NOT_WARMED: dict[str, Any] = {"files": 0, "read": 0, "missing": 0, "failed": 0, "not_reached": 0, "seconds": 0.0}
 
 
-def warm(params: dict[str, Any], ids: list[int]) -> list[str]:
-    """Read the first bytes of the items' files through the mount; what fails is returned, not hidden (facts 1.3)."""
+def warm(params: dict[str, Any], ids: list[int]) -> tuple[dict[str, Any], list[str]]:
+    """Read the first bytes of the items' files through the mount: counts, and what failed with its error (facts 1.3).
+
+    Bounded in files and seconds: it spares Plex cold reads, it must not become a task of its own.
+    """
     paths = probe.PathMap.of(params["path_map"])
-    files = [paths.host(name) for name in counters.item_files(Path(params["database_dir"]), ids)]
-    seen = probe.look(files, [], time_limit=max(params["probe_timeout"], 2.0 * len(files)))
+    every = [paths.host(name) for name in counters.item_files(Path(params["database_dir"]), ids)]
+    files = every[: params["warm_files"]]
+    seen = probe.look(files, [], time_limit=params["warm_seconds"])
+    errors = {name: error for name, error in seen.errors.items() if error}
+    missing = sum(error == "ENOENT" for error in errors.values())
+    told = {
+        "files": len(every),
+        "read": len(seen.readable()),
+        "missing": missing,
+        "failed": len(errors) - missing,
+        "not_reached": len(every) - len(seen.errors),
+        "seconds": seen.seconds,
+    }
     if files and not seen.readable():
+        cause = seen.trouble or errors.get(files[0]) or f"no answer within {params['warm_seconds']:g} s"
         raise GuardRefused(
-            f"None of the {len(files)} files to analyse can be read, the first: {files[0]} "
-            f"({seen.errors.get(files[0], 'no answer in time')}). Check the mount and path_map; nothing was started."
+            f"None of {len(files)} files to analyse can be read, the first: {files[0]} ({cause}). Check the mount and "
+            "path_map; nothing was started.",
+            warmed=told,
         )
-    return [f"{name}: {seen.errors.get(name, 'not read in time')}" for name in files if seen.errors.get(name, "late")]
+    return told, [f"{name}: {error}" for name, error in errors.items()]
 
 
 def start(module: AnsibleModule) -> dict[str, Any]:
@@ -227,21 +257,29 @@ def start(module: AnsibleModule) -> dict[str, Any]:
     ids = params["ids"] or counters.analysis_left(databases, section.id)
     result: dict[str, Any] = {"changed": False, "section": asdict(section), "before": asdict(before)}
     if not ids and not params["whole_section"]:
-        return {**result, "after": asdict(before), "sent": 0, "unreadable": [], "left": [], "nothing_to_do": True}
+        nothing = {"after": asdict(before), "sent": 0, "warmed": NOT_WARMED, "unreadable": [], "left": []}
+        return {**result, **nothing, "nothing_to_do": True}
     result["sent"] = before.media if params["whole_section"] else len(ids)
-    result["unreadable"] = []
+    result.update(warmed=NOT_WARMED, unreadable=[])
     result["began"] = time.time()
     if module.check_mode:
         return {**result, "changed": True}
     if params["warm"] and ids:
-        result["unreadable"] = warm(params, ids)[:UNREADABLE]
+        result["warmed"], unreadable = warm(params, ids)
+        result["unreadable"] = unreadable[:UNREADABLE]
     if params["whole_section"]:
         client.call("PUT", f"/library/sections/{section.id}/analyze")
     else:
         for index in range(0, len(ids), params["batch"]):
             sections.analyse_items(client, ids[index : index + params["batch"]])
+    told = result["warmed"]
+    note = f"{told['read']} of {told['files']} files read to warm the cache in {told['seconds']:.0f} s"
+    trouble = ", ".join(
+        f"{told[key]} {key.replace('_', ' ')}" for key in ("missing", "failed", "not_reached") if told[key]
+    )
     return {
         **result,
+        "notes": [f"{note} ({trouble})" if trouble else note] if told["files"] else [],
         "watch": watch_plan(
             params,
             task="analyse",
@@ -292,6 +330,8 @@ def main() -> None:
         "whole_section": {"type": "bool", "default": False},
         "batch": {"type": "int", "default": 50},
         "warm": {"type": "bool", "default": True},
+        "warm_files": {"type": "int", "default": 2000},
+        "warm_seconds": {"type": "float", "default": 300.0},
     }
     run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work)
 

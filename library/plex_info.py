@@ -30,6 +30,11 @@ options:
   database_dir:
     description: Directory of the databases, when this machine has them; sections are then counted.
     type: path
+  known:
+    description: Agents and scanners that this server has besides the ones Plex brings along.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: Can run in check mode and says what it would do without changing anything.
@@ -57,7 +62,9 @@ server:
   returned: success
   type: dict
 sections:
-  description: Its libraries with id, title, type, uuid, agent, scanner and locations.
+  description:
+    - Its libraries with id, title, type, uuid, agent, scanner and locations. C(foreign) says in words why a library
+      cannot be scanned here (its agent, scanner or metadata provider is home's own), and is empty otherwise.
   returned: success
   type: list
   elements: dict
@@ -118,7 +125,9 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         "server": asdict(server),
         "version": server.version,
         "plex_pass": server.plex_pass,
-        "sections": [asdict(library) for library in libraries],
+        "sections": [
+            {**asdict(library), "foreign": sections.foreign(library, module.params["known"])} for library in libraries
+        ],
         "counters": counted if databases else {},
         "sonic": {"supported": not problems, "problems": problems},
         "activities": [asdict(activity) for activity in sections.list_activities(client)],
@@ -126,7 +135,11 @@ def work(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    spec = {**connection_spec(), "database_dir": {"type": "path"}}
+    spec = {
+        **connection_spec(),
+        "database_dir": {"type": "path"},
+        "known": {"type": "list", "elements": "str", "default": []},
+    }
     run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work)
 
 

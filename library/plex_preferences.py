@@ -39,7 +39,8 @@ options:
   quiet:
     description:
       - Also set the quiet values. C(autoEmptyTrash) and C(allowMediaDeletion) must exist and be off,
-        the rest is optional.
+        the rest is optional. C(MusicAnalysisBehavior) becomes V(scheduled), which fills Sonic's queue and starts
+        nothing.
     type: bool
     default: false
   quiet_butler:
@@ -117,7 +118,10 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     if params["quiet"]:
         wanted.update(preferences.GUARDS)
         wanted.update(preferences.QUIET)
-        optional.update(preferences.QUIET)
+        # While scanning, Sonic only fills its queue; `asap` would start between two scans. In `previous` it also tells
+        # restore what plex_sonic may have changed.
+        wanted[preferences.SONIC_KEY] = "scheduled"
+        optional.update((*preferences.QUIET, preferences.SONIC_KEY))
     if params["quiet_butler"]:
         known = preferences.read_all(client)
         hours = preferences.butler_hours(time.localtime().tm_hour)

@@ -13,6 +13,8 @@ description:
     library can be read. Otherwise it refuses, because Plex takes what it cannot read for deleted.
   - The action plugin of the same name watches, shows a progress line per sample, and ends with the verdict.
   - Files that went into the trash although they can be read are proof of a sick mount and a failure.
+  - Files named in O(expected_file) that the library does not have afterwards are scanned by path, then with force;
+    what is still missing is listed.
 requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
 options:
   base_url:
@@ -72,6 +74,19 @@ options:
     description: Only this folder, as Plex sees it.
     type: str
     default: ""
+  expected_file:
+    description:
+      - File on the controller that names the files the library must have afterwards. Either the audit that
+        M(plexburst.core.plex_db_paths) writes, of which C(new) counts, or a JSON object of lists by title or id.
+    type: path
+  missing_folders:
+    description: Into at most so many folders the missing files are put together before they are scanned by path.
+    type: int
+    default: 50
+  force_missing:
+    description: Scan the whole library with force when files are still missing after the scans by path.
+    type: bool
+    default: true
   task:
     description: What the scan is watched as. V(refresh) is a forced one, with the patience a metadata refresh needs.
     type: str
@@ -112,9 +127,11 @@ options:
         it then fails and starts nothing.
     type: str
     default: alone
-    choices: [alone, start, again, cancel, finish]
+    choices: [alone, start, again, cancel, finish, missing, paths, force]
   since:
-    description: Internal, set by the action plugin. Unix time at which the task began on the server's machine.
+    description:
+      - Unix time on the server's machine. Files that went into the trash after it are checked. The action plugin sets
+        it to the beginning of the scan; give the beginning of an earlier scan to have its trash checked too.
     type: float
     default: 0.0
 attributes:
@@ -165,6 +182,20 @@ trashed:
   returned: success, not in check mode
   type: list
   elements: str
+began:
+  description: Unix time on the server's machine before the scan was started.
+  returned: success
+  type: float
+missing:
+  description: What became of the files of O(expected_file).
+  returned: when O(expected_file) is given and something was started
+  type: dict
+  sample: {expected: 12, after_scan: 2, folders: [/Media/Movies/Dune], after_paths: 0, after_force: 0, left: 0,
+    files: [], file: /srv/runs/latest/missing.json}
+at_rest:
+  description: Whether no worker of Plex ran any more after the mount had died, so that it may be touched.
+  returned: when the mount died
+  type: bool
 probe:
   description: The probe of the mount before the scan.
   returned: success
@@ -175,6 +206,7 @@ watched:
   type: dict
 """
 
+import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -203,28 +235,34 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import 
 def start(module: AnsibleModule) -> dict[str, Any]:
     """Guards, counts, and the start; in check mode without the start."""
     params = module.params
+    return _start(module, [(params["path"], params["force"])], params["task"])
+
+
+def _start(module: AnsibleModule, requests: list[tuple[str, bool]], task: str) -> dict[str, Any]:
+    """Ask for scans of (path, force), '' = the whole section. Plex works through them one after the other."""
+    params = module.params
     client = make_client(params)
     section = sections.find_section(client, params["section"])
     problems = preferences.check_guards(client)
     if problems:
         raise GuardRefused(
             f"The scan of {section.title} is refused: {'; '.join(problems)}. With these on, files that "
-            "cannot be read for a "
-            "moment would be deleted for ever. Run the role plex_index with tasks_from: quiet first.",
+            "cannot be read for a moment would be deleted for ever. Run the role plex_index with tasks_from: quiet "
+            "first.",
             problems=problems,
         )
     mount = probe_section(params, section.id)
     if not mount.ok:
         raise GuardRefused(
             f"The scan of {section.title} is refused: {mount.problem}. Plex would take these files for "
-            "deleted. Check the "
-            "mount and path_map.",
+            "deleted. Check the mount and path_map.",
             probe=asdict(mount),
         )
     before = counters.read(Path(params["database_dir"]), [section.id])
     began = time.time()
     if not module.check_mode:
-        sections.refresh_section(client, section.id, force=params["force"], path=params["path"])
+        for path, forced in requests:
+            sections.refresh_section(client, section.id, force=forced, path=path)
     return {
         "changed": module.check_mode,
         "section": asdict(section),
@@ -233,7 +271,7 @@ def start(module: AnsibleModule) -> dict[str, Any]:
         "began": began,
         "watch": watch_plan(
             params,
-            task=params["task"],
+            task=task,
             title=section.title,
             section_ids=[section.id],
             section_type=section.type,
@@ -248,6 +286,35 @@ def again(module: AnsibleModule) -> dict[str, Any]:
     """Start once more, behind the same guards."""
     started = start(module)
     return {"changed": False, "began": started["began"]}
+
+
+def wanted_files(params: dict[str, Any]) -> list[str]:
+    """The files of expected_file, which the action plugin brought to this machine."""
+    held = json.loads(Path(params["expected_file"]).read_text(encoding="utf-8"))
+    return [str(name) for name in held]
+
+
+def missing(module: AnsibleModule) -> dict[str, Any]:
+    """Which expected files the library does not have (outside its trash), and the folders that hold them."""
+    params = module.params
+    section = sections.find_section(make_client(params), params["section"])
+    left = sections.absent_files(Path(params["database_dir"]), section.id, wanted_files(params))
+    return {
+        "changed": False,
+        "missing": left,
+        "folders": sections.folders_of(left, section.locations, limit=params["missing_folders"]),
+    }
+
+
+def paths(module: AnsibleModule) -> dict[str, Any]:
+    """Scan the folders of the missing files by path, behind the guards of every scan."""
+    left = missing(module)
+    return {**left, **_start(module, [(folder, False) for folder in left["folders"]], "scan")}
+
+
+def force(module: AnsibleModule) -> dict[str, Any]:
+    """Scan the whole section with force, behind the guards of every scan."""
+    return _start(module, [("", True)], "refresh")
 
 
 def cancel(module: AnsibleModule) -> dict[str, Any]:
@@ -281,6 +348,7 @@ def finish(module: AnsibleModule) -> dict[str, Any]:
         raise GuardRefused(
             f"The mount was sick during the scan: {what}. This section must not be brought home. Mount "
             "again and scan again.",
+            mount_sick=True,
             section=asdict(section),
             after=asdict(after),
             trashed=trashed,
@@ -293,17 +361,29 @@ def finish(module: AnsibleModule) -> dict[str, Any]:
 def work(module: AnsibleModule) -> dict[str, Any]:
     """The step the action plugin asks for."""
     refuse_alone(module.params, "plex_scan")
-    return {"start": start, "again": again, "cancel": cancel, "finish": finish}[module.params["step"]](module)
+    steps = {
+        "start": start,
+        "again": again,
+        "cancel": cancel,
+        "finish": finish,
+        "missing": missing,
+        "paths": paths,
+        "force": force,
+    }
+    return steps[module.params["step"]](module)
 
 
 def main() -> None:
     spec = {
         **connection_spec(),
         **mount_spec(),
-        **watch_spec(),
+        **watch_spec("missing", "paths", "force"),
         "section": {"type": "str", "required": True},
         "force": {"type": "bool", "default": False},
         "path": {"type": "str", "default": ""},
+        "expected_file": {"type": "path"},
+        "missing_folders": {"type": "int", "default": 50},
+        "force_missing": {"type": "bool", "default": True},
         "task": {"type": "str", "default": "scan", "choices": ["scan", "refresh"]},
     }
     run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work)

@@ -11,6 +11,8 @@ author: [plexburst contributors (@plexburst)]
 description:
   - Starts the server's own task C(MusicAnalysis), the way that is proven to work, and never a forced analysis.
   - Complete only when every track has Sonic data by the database and the API agrees; silence is never success.
+  - When that shows no sign of life or no track, the other documented ways are tried in turn, each once and reported.
+    Those are C(MusicAnalysisBehavior) V(asap) for a while, analysing the libraries, and analysing the albums.
   - Tracks that get none although the task was started again are listed with their cause.
 requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
 options:
@@ -64,6 +66,19 @@ options:
     type: list
     elements: str
     default: []
+  retry_failed:
+    description: Refresh the albums of tracks that got no Sonic data, once, and analyse again.
+    type: bool
+    default: false
+  retry_albums:
+    description: At most so many albums are refreshed then.
+    type: int
+    default: 500
+  way:
+    description: Internal, set by the action plugin. How the task is started.
+    type: str
+    default: butler
+    choices: [butler, asap, section, albums]
   scope:
     description:
       - How the server's processes are found. A dict with C(runtime) V(docker) and C(container), V(systemd) and C(unit),
@@ -99,7 +114,7 @@ options:
         it then fails and starts nothing.
     type: str
     default: alone
-    choices: [alone, start, again, cancel, finish]
+    choices: [alone, start, again, cancel, finish, way, retry]
   since:
     description: Internal, set by the action plugin. Unix time at which the task began on the server's machine.
     type: float
@@ -136,10 +151,36 @@ sonic:
   returned: always
   type: dict
 left:
-  description: Tracks without Sonic data, with file and cause, at most 200.
+  description: Tracks without Sonic data, with file and cause, at most 200. All go to C(sonic_left.json) in O(run_dir).
   returned: success, not in check mode
   type: list
   elements: dict
+left_count:
+  description: How many tracks have no Sonic data.
+  returned: success, not in check mode
+  type: int
+left_file:
+  description: Path of that file on the controller, empty without O(run_dir) or when no track is left.
+  returned: success, not in check mode
+  type: str
+ways:
+  description: Each way that was tried, with its verdict and how many tracks it gained.
+  returned: when something was started
+  type: list
+  elements: dict
+  sample: [{way: butler, verdict: complete, gained: 12, restarts: 0}]
+retried:
+  description: How many albums were refreshed because of failed tracks, and how many tracks that gained.
+  returned: when O(retry_failed) had something to do
+  type: dict
+forecast:
+  description: Rate, seconds and price left, CPU, bytes read, and what limits it, measured early in the analysis.
+  returned: when the analysis took long enough
+  type: dict
+others:
+  description: Albums and artists with Sonic data, before and after.
+  returned: when something was started
+  type: dict
 how:
   description: How the task was started, V(started) or V(already_running).
   returned: when something was started
@@ -150,6 +191,7 @@ watched:
   type: dict
 """
 
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -174,6 +216,11 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex import (
 )
 from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import Refused
 from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Counters
+
+LEFT = 20_000
+"""Tracks without Sonic data that are listed with their cause."""
+LOOKED_FOR = 5
+"""Times probe_timeout that finding the causes may take; a track it does not get to is `not_read_in_time`."""
 
 
 def pick(client: Any, wanted: list[str]) -> list[sections.Section]:
@@ -221,23 +268,67 @@ def start(module: AnsibleModule) -> dict[str, Any]:
         return result
     result["began"] = time.time()
     result["how"] = sonic.start(client)
-    return {
-        **result,
-        "watch": watch_plan(
-            params,
-            task="sonic",
-            title=", ".join(section.title for section in music),
-            section_ids=ids,
-            section_type="artist",
-            before=before,
-            probe_section_id=ids[0],
-        ),
-    }
+    result["cpus"] = os.cpu_count() or 0
+    result["others"] = {"before": before.sonic_other}
+    result["notes"] = backlog(client, databases, ids)
+    return {**result, "watch": plan(params, music, before)}
+
+
+def plan(params: dict[str, Any], music: list[sections.Section], before: Counters) -> dict[str, Any]:
+    """How the analysis of these libraries is watched."""
+    ids = [section.id for section in music]
+    return watch_plan(
+        params,
+        task="sonic",
+        title=", ".join(section.title for section in music),
+        section_ids=ids,
+        section_type="artist",
+        before=before,
+        probe_section_id=ids[0],
+    )
+
+
+def backlog(client: Any, databases: Path, ids: list[int]) -> list[str]:
+    """Plex has one queue for all music libraries: the ones not asked for, with tracks pending, are told."""
+    words = []
+    for section in sections.list_sections(client):
+        if section.type == "artist" and section.id not in ids:
+            pending = counters.read(databases, [section.id]).sonic_pending
+            if pending:
+                words.append(f"{pending} tracks of {section.title}")
+    if not words:
+        return []
+    return [f"Plex works through one queue for all music libraries, so {' and '.join(words)} are analysed too"]
 
 
 def again(module: AnsibleModule) -> dict[str, Any]:
-    """Start the task once more."""
-    return {"changed": True, "how": sonic.start(make_client(module.params))}
+    """Start the task once more; one that hangs is stopped first."""
+    return {"changed": True, "how": sonic.start_again(make_client(module.params), module.params["way"])}
+
+
+def another_way(module: AnsibleModule) -> dict[str, Any]:
+    """Stop what does not get on and start in the way that `way` names."""
+    params = module.params
+    client = make_client(params)
+    music = pick(client, params["sections"])
+    ids = [section.id for section in music]
+    databases = Path(params["database_dir"])
+    before = counters.read(databases, ids)
+    albums = sonic.albums_left(databases, ids, limit=params["retry_albums"]) if params["way"] == sonic.ALBUMS else []
+    sonic.stop(client)
+    how = sonic.start(client, params["way"], section_ids=ids, albums=albums)
+    return {"changed": True, "how": how, "albums": len(albums), "watch": plan(params, music, before)}
+
+
+def retry(module: AnsibleModule) -> dict[str, Any]:
+    """Refresh the albums of the tracks that are left: only that queues a failed track again (facts 2.7)."""
+    params = module.params
+    client = make_client(params)
+    ids = [section.id for section in pick(client, params["sections"])]
+    albums = sonic.albums_left(Path(params["database_dir"]), ids, limit=params["retry_albums"])
+    for index in range(0, len(albums), sonic.BATCH):
+        sections.refresh_items(client, albums[index : index + sonic.BATCH])
+    return {"changed": bool(albums), "albums": len(albums)}
 
 
 def cancel(module: AnsibleModule) -> dict[str, Any]:
@@ -252,14 +343,17 @@ def finish(module: AnsibleModule) -> dict[str, Any]:
     """Counts afterwards, compared with the API once more, and each track that is left with its cause."""
     params = module.params
     client = make_client(params)
+    sonic.calm(client)
     databases = Path(params["database_dir"])
     ids = [section.id for section in pick(client, params["sections"])]
     after = counters.read(databases, ids)
     sonic.compare(client, databases, ids)
+    if after.sonic_pending == 0:
+        return {"changed": False, "after": asdict(after), "left": []}
     paths = probe.PathMap.of(params["path_map"])
-    left = counters.sonic_left(databases, ids)
+    left = counters.sonic_left(databases, ids, limit=LEFT)
     where = {track.id: paths.host(track.file) for track in left if track.file}
-    seen = probe.look(list(where.values()), [], time_limit=params["probe_timeout"])
+    seen = probe.look(list(where.values()), [], time_limit=LOOKED_FOR * params["probe_timeout"])
     return {
         "changed": False,
         "after": asdict(after),
@@ -270,14 +364,25 @@ def finish(module: AnsibleModule) -> dict[str, Any]:
 def work(module: AnsibleModule) -> dict[str, Any]:
     """The step the action plugin asks for."""
     refuse_alone(module.params, "plex_sonic")
-    return {"start": start, "again": again, "cancel": cancel, "finish": finish}[module.params["step"]](module)
+    steps = {
+        "start": start,
+        "again": again,
+        "cancel": cancel,
+        "finish": finish,
+        "way": another_way,
+        "retry": retry,
+    }
+    return steps[module.params["step"]](module)
 
 
 def main() -> None:
     spec = {
         **connection_spec(),
         **mount_spec(),
-        **watch_spec(),
+        **watch_spec("way", "retry"),
+        "retry_failed": {"type": "bool", "default": False},
+        "retry_albums": {"type": "int", "default": 500},
+        "way": {"type": "str", "default": sonic.BUTLER, "choices": list(sonic.WAYS)},
         "sections": {"type": "list", "elements": "str", "default": []},
     }
     run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work)

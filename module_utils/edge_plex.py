@@ -58,8 +58,11 @@ def mount_spec() -> dict[str, Any]:
     }
 
 
-def watch_spec() -> dict[str, Any]:
-    """Options of the modules that an action plugin watches. `step` is the plugin's own."""
+STEPS = ("alone", "start", "again", "cancel", "finish")
+
+
+def watch_spec(*steps: str) -> dict[str, Any]:
+    """Options of the modules that an action plugin watches. `step` is the plugin's own; `steps` are further ones."""
     return {
         "scope": {"type": "dict", "required": True},
         "profile": {"type": "str", "default": "cloud_standard"},
@@ -68,7 +71,7 @@ def watch_spec() -> dict[str, Any]:
         "hourly_price": {"type": "float", "default": 0.0},
         "currency": {"type": "str", "default": "EUR"},
         "settle": {"type": "bool", "default": True},
-        "step": {"type": "str", "default": "alone", "choices": ["alone", "start", "again", "cancel", "finish"]},
+        "step": {"type": "str", "default": "alone", "choices": [*STEPS, *steps]},
         "since": {"type": "float", "default": 0.0},
     }
 

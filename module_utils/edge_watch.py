@@ -5,6 +5,8 @@ A dropped connection costs one sample; only after the profile's `missed_after` s
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +17,22 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.plexburst.core.plugins.module_utils import watch
 from ansible_collections.plexburst.core.plugins.module_utils.plex import counters, profiles, verdict
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import WORKER_KINDS, Sample
 
 SAMPLE = "plexburst.core.plex_sample"
 PROBE_EVERY = 2.0
 """Seconds between two probes of the mount at least; a profile with a longer interval probes with every sample."""
+
+NEXT = {
+    "mount_dead": "Nothing at home was touched. Look at rclone's log (logs/ of the run folder) and at the line to the "
+    "remote, then run again; the role plex_index mounts again by itself where it is given plex_index_remount_command.",
+    "plex_silent": "Plex ended or hangs. Its log (logs/ of the run folder) says why; a larger instance type helps when "
+    "memory ran out. Then run again.",
+    "plex_restarting": "Look at Plex's log (logs/ of the run folder); a damaged database shows only there. Home's was "
+    "not touched.",
+    "timeout": "Run again to go on where this ended, or choose a more patient profile (plexburst_profile).",
+}
+"""By a verdict's reason, where the verdict's own advice tells what was done rather than what to do."""
 
 
 class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
@@ -45,15 +58,64 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
             profile = profiles.resolve(plan["profile"], plan["task"], plan["section_type"], plan["profile_overrides"])
         except ValueError as error:
             return {"failed": True, "msg": str(error)}
+        for note in started.pop("notes", []):
+            Display().display(f"[{self._task_host()}] {plan['task']} {plan['title']}: {note}")
         outcome, recent = self._watch(plan, profile, [])
         result: dict[str, Any] = {**started, "watched": outcome.plain()}
+        if outcome.lost is not None:
+            return {**result, **outcome.lost, "unreachable": True, "msg": outcome.verdict.advice}
+        if outcome.verdict.reason == "mount_dead":
+            result["at_rest"] = self._wait_for_rest(plan, profile)
+        outcome, recent = self._follow(plan, profile, result, outcome, recent)
         if outcome.lost is not None:
             return {**result, **outcome.lost, "unreachable": True, "msg": outcome.verdict.advice}
         if plan["settle"] and outcome.verdict.state in (verdict.COMPLETE, verdict.IDLE):
             settled = self._settle(plan, recent)
             result["settled"] = settled.plain()
-        finished = self._module("finish", since=float(started.get("began", 0.0)))
+        finished = self._module("finish", since=self._task.args.get("since") or float(started.get("began", 0.0)))
+        if finished.get("mount_sick") and "at_rest" not in result:
+            result["at_rest"] = self._wait_for_rest(plan, profile)
         return self._result(result, outcome, finished, profile)
+
+    def _follow(
+        self,
+        plan: dict[str, Any],
+        profile: profiles.Profile,
+        result: dict[str, Any],
+        outcome: watch.Outcome,
+        recent: list[Sample],
+    ) -> tuple[watch.Outcome, list[Sample]]:
+        """What a plugin still does after the first watching; it may add to `result` and give a later outcome."""
+        del plan, profile, result
+        return outcome, recent
+
+    def _wait_for_rest(self, plan: Mapping[str, Any], profile: profiles.Profile) -> bool:
+        """After a mount died: wait until no worker of Plex runs, because remounting under I/O has frozen machines.
+
+        False when they still run after the profile's patience; then nobody may touch the mount.
+        """
+        display, host = Display(), self._task_host()
+        end = time.time() + min(profile.stall_after, 900.0)
+        args = {**plan["sample"], "probe_section": None, "api_count": False}
+        if self._task.args.get("token"):
+            args["token"] = self._task.args["token"]
+        quiet = 0
+        while time.time() < end:
+            try:
+                sample = self._samples(dict(args))[-1]
+            except watch.SampleMissed as missed:
+                display.display(f"[{host}] waiting for Plex's workers to end: sample missed ({missed})")
+                time.sleep(min(profile.interval, 5.0))
+                continue
+            busy = [process.kind for process in sample.of_kind(*WORKER_KINDS)]
+            quiet = 0 if busy or sample.processes_error else quiet + 1
+            if quiet >= 2:
+                display.display(f"[{host}] no worker of Plex runs any more: the mount can be touched")
+                return True
+            if busy:
+                display.display(f"[{host}] waiting for {', '.join(sorted(set(busy)))} to end")
+            time.sleep(min(profile.interval, 5.0))
+        return False
 
     def _result(
         self, result: dict[str, Any], outcome: watch.Outcome, finished: dict[str, Any], profile: profiles.Profile
@@ -63,8 +125,19 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         bad = outcome.verdict.state not in (verdict.COMPLETE, verdict.IDLE)
         merged = {**result, **{key: value for key, value in finished.items() if key != "invocation"}}
         merged["changed"] = self._counted(merged.get("before")) != self._counted(merged.get("after"))
-        if bad:
-            merged.update(failed=True, msg=self._words(outcome))
+        # What finish found, such as a wrong trash, is said too.
+        words = [self._words(outcome)] if bad else []
+        words += [merged.get("msg", "")] if merged.get("failed") else []
+        dead = outcome.verdict.reason == "mount_dead" or bool(merged.get("mount_sick"))
+        if dead:
+            words.append(
+                "No worker of Plex runs any more, so the mount can be made again."
+                if result.get("at_rest")
+                else "Workers of Plex still run; do not touch the mount before they have ended."
+            )
+        if words:
+            advice = NEXT["mount_dead"] if dead else self._advice(outcome)
+            merged.update(failed=True, msg=" ".join(filter(None, words)), advice=advice)
         return merged
 
     @staticmethod
@@ -74,11 +147,43 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
 
     def _words(self, outcome: watch.Outcome) -> str:
         reason = outcome.verdict.reason.replace("_", " ")
-        return f"{outcome.task.kind} is {outcome.verdict.state.replace('_', ' ')}: {reason}. {outcome.verdict.advice}"
+        advice = outcome.verdict.advice
+        if (
+            outcome.verdict.next_step == verdict.START_AGAIN
+        ):  # not this time: it was done as often as the profile allows
+            advice = advice.replace("is started again", f"was started again {outcome.task.restarts} times")
+        return f"{outcome.task.kind} is {outcome.verdict.state.replace('_', ' ')}: {reason}. {advice}"
+
+    def _advice(self, outcome: watch.Outcome) -> str:
+        """What to do about a failure, in a line."""
+        return NEXT.get(outcome.verdict.reason, outcome.verdict.advice)
 
     def _module(self, step: str, **more: Any) -> dict[str, Any]:
-        args = {**self._task.args, "step": step, **more}
+        args = {**self._arguments(step), "step": step, **more}
         return dict(self._execute_module(module_name=self.MODULE, module_args=args, task_vars=self._vars))
+
+    def _arguments(self, step: str) -> dict[str, Any]:
+        """The task's arguments, as the module gets them for one step."""
+        del step
+        return dict(self._task.args)
+
+    def _keep(self, name: str, key: str, value: Any) -> str:
+        """Put `value` under `key` into <run_dir>/NAME, a JSON object of mode 0600; its path, '' without a run."""
+        folder = self._task.args.get("run_dir")
+        if not folder:
+            return ""
+        path = Path(str(folder)) / name
+        try:
+            held = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            held = {}
+        partial = path.with_name(f".{name}.partial")
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump({**held, key: value}, stream, indent=1, ensure_ascii=False)
+            stream.write("\n")
+        partial.replace(path)
+        return str(path)
 
     def _settle(self, plan: Mapping[str, Any], recent: list[Sample]) -> watch.Outcome:
         """Wait until the server is calm; that it is not in time is told, not failed."""
@@ -108,7 +213,9 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
                 probed_at = time.time()
             if gap > 0:
                 args.update(times=2, gap=gap)
-            return self._samples(args)
+            batch = self._samples(args)
+            self._look(plan, profile, batch)
+            return batch
 
         watcher = watch.Watcher(
             task=verdict.Task(
@@ -133,6 +240,9 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         )
         outcome = watcher.run()
         return outcome, watcher.recent()
+
+    def _look(self, plan: Mapping[str, Any], profile: profiles.Profile, batch: list[Sample]) -> None:
+        """A plugin that wants to see each sample overrides this."""
 
     def _task_host(self) -> str:
         return str(self._vars.get("inventory_hostname", "plex"))

@@ -260,3 +260,38 @@ def test_check_mode_of_a_scan_looks_and_starts_nothing(fresh: Simulator) -> None
     assert before["counters"] == {
         k: {**v, "seconds": before["counters"][k]["seconds"]} for k, v in after["counters"].items()
     }
+
+
+def test_status_says_what_a_quiet_server_does(claimed: Simulator) -> None:
+    seen = run_module("plex_status", {**claimed.place(), "profile": "sandbox", "gap": 0.3})
+    assert not seen["failed"], seen
+    assert seen["task"] == "nothing"
+    assert (seen["verdict"]["state"], seen["verdict"]["reason"]) == ("idle", "nothing_runs")
+    assert {section["title"] for section in seen["sections"]} >= {"Music", "Movies"}
+    assert seen["sample"]["mount"]["ok"]
+
+
+def test_status_of_a_server_that_is_not_there_says_so(fresh: Simulator) -> None:
+    fresh.stop()
+    seen = run_module("plex_status", {**fresh.place(), "profile": "sandbox", "samples": 1, "timeout": 2})
+    assert not seen["failed"], seen
+    assert not seen["sample"]["answered"]
+    assert seen["sample"]["problem"]
+
+
+def test_status_before_there_is_a_database_is_a_sentence(claimed: Simulator) -> None:
+    seen = run_module("plex_status", {**claimed.place(), "database_dir": "/nowhere/at/all"})
+    assert seen["failed"]
+    assert "/nowhere/at/all" in seen["msg"]
+
+
+def test_info_names_what_this_server_cannot_scan(claimed: Simulator) -> None:
+    info = run_module("plex_info", claimed.connection())
+    assert {section["foreign"] for section in info["sections"]} == {""}
+
+
+def test_quiet_keeps_sonic_from_starting_by_itself(claimed: Simulator) -> None:
+    run_module("plex_preferences", {**claimed.connection(), "settings": {"MusicAnalysisBehavior": "asap"}})
+    told = quiet(claimed)
+    assert told["previous"]["MusicAnalysisBehavior"] == "asap"
+    assert told["after"]["MusicAnalysisBehavior"] == "scheduled"

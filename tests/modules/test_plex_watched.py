@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+import requests
+from ansible_collections.plexburst.core.plugins.module_utils.plex import counters
 
-from tests.modules.plex_simulator import Simulator, make_template, simulator
+from tests.modules.plex_simulator import ROOT, Simulator, make_template, simulator
 from tests.modules.runner import run_module
 
 pytestmark = pytest.mark.playbook
@@ -168,3 +174,190 @@ def test_a_frozen_counter_is_not_waited_for_for_ever(plex: Simulator) -> None:
     assert result["watched"]["state"] == "stalled"
     assert result["watched"]["steps"] == ["start_again"]
     assert "No track got Sonic data" in result["msg"]
+
+
+def hide(folder: Path, file: Path, like: Path) -> None:
+    """Put a file into a folder without moving the folder's date: a scan skips it, as folders of S3 never move."""
+    before = folder.stat()
+    shutil.copy(like, file)
+    os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_files_that_a_scan_skips_are_found_by_path_and_the_rest_is_listed(plex: Simulator) -> None:
+    run_folder = plex.folder / "run"
+    run_folder.mkdir()
+    play(plex, [watched(plex, "plex_scan", section="Movies")])
+    film = next(path for path in sorted((plex.bucket / "Movies").rglob("*.mkv")))
+    hidden = film.with_name("Hidden Film (1999).mkv")
+    hide(film.parent, hidden, film)
+    never = f"{ROOT}/Movies/Never/There (2000).mkv"
+    new = [f"{ROOT}/{hidden.relative_to(plex.bucket)}", never]
+    audit = plex.folder / "audit.json"
+    movies = next(s for s in sections(plex) if s["title"] == "Movies")
+    audit.write_text(json.dumps({"schema": 1, "sections": [{"id": movies["id"], "title": "Movies", "new": new}]}))
+    more = {"expected_file": str(audit), "run_dir": str(run_folder)}
+    _, output, result = play(plex, [watched(plex, "plex_scan", section="Movies", **more)])
+    assert not result["failed"], output
+    assert result["missing"]["after_scan"] == 2, output
+    assert result["missing"]["after_paths"] == 1, output
+    assert result["missing"]["files"] == [never]
+    kept = run_folder / "missing.json"
+    assert json.loads(kept.read_text())["Movies"]["files"] == [never]
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert never in output
+
+
+def test_an_expected_file_that_is_none_is_refused_before_anything_starts(plex: Simulator) -> None:
+    wrong = plex.folder / "wrong.json"
+    wrong.write_text("[1, 2]")
+    _, _, result = play(plex, [watched(plex, "plex_scan", section="Movies", expected_file=str(wrong))])
+    assert result["failed"]
+    assert "plex_db_paths" in result["msg"]
+
+
+def test_what_is_analysed_is_read_before_and_counted(plex: Simulator) -> None:
+    _, output, result = play(
+        plex,
+        [watched(plex, "plex_scan", section="Movies"), watched(plex, "plex_analyze", section="Movies", warm_files=1)],
+    )
+    told = result["warmed"]
+    assert told["read"] == 1, output
+    assert told["files"] == told["not_reached"] + 1
+    assert "to warm the cache" in output
+
+
+def test_every_way_of_starting_sonic_is_tried_once_and_told(plex: Simulator) -> None:
+    plex.faults(sonic_stuck=True)
+    hasty = {"profile_overrides": {"named_after": 2, "stall_after": 3, "restarts": 0, "start_within": 3}}
+    _, output, result = play(plex, [watched(plex, "plex_sonic", **hasty)])
+    plex.faults()
+    assert result["failed"], output
+    assert [entry["way"] for entry in result["ways"]] == ["butler", "asap", "section", "albums"]
+    assert "Ways tried: butler, asap, section, albums" in result["msg"]
+    known = run_module("plex_preferences", {**plex.connection(), "settings": {"MusicAnalysisBehavior": "scheduled"}})
+    assert known["changed"] is False  # asap was taken back
+
+
+def test_failed_tracks_are_tried_once_more_when_asked_and_kept_in_the_run(plex: Simulator) -> None:
+    play(plex, [watched(plex, "plex_scan", section="Music")])
+    music = next(s["id"] for s in sections(plex) if s["title"] == "Music")
+    track = counters.sonic_left(plex.databases, [music])[0]
+    broken = plex.bucket / Path(track.file).relative_to(ROOT)
+    good, before = broken.read_bytes(), broken.stat()
+    broken.write_bytes(b"\0" * before.st_size)
+    os.utime(broken, ns=(before.st_atime_ns, before.st_mtime_ns))
+    quick = {"profile_overrides": {"max_failed_percent": 10, "start_within": 4}, "retry_failed": True}
+    _, output, result = play(plex, [watched(plex, "plex_sonic", **quick)])
+    assert result["retried"] == {"albums": 1, "gained": 0}, output
+    kept = json.loads((plex.folder / "sonic_left.json").read_text())["tracks"]
+    assert len(kept) == result["left_count"] == 1
+    assert kept[0]["cause"] == "failed"
+    broken.write_bytes(good)
+    os.utime(broken, ns=(before.st_atime_ns, before.st_mtime_ns))
+    _, output, result = play(plex, [watched(plex, "plex_sonic", **quick)])
+    assert result["sonic"]["after"] == result["sonic"]["total"], output
+    assert result["retried"]["gained"] == 1, output
+
+
+def sections(plex: Simulator) -> list[dict[str, Any]]:
+    """The libraries, as plex_info tells them."""
+    found: list[dict[str, Any]] = run_module("plex_info", plex.connection())["sections"]
+    return found
+
+
+def role(plex: Simulator, **more: Any) -> dict[str, Any]:
+    """The role plex_index on that server."""
+    place = plex.place()
+    return {
+        "plex_index_base_url": place["base_url"],
+        "plex_index_preferences": place["preferences_file"],
+        "plex_index_database_dir": place["database_dir"],
+        "plex_index_scope": place["scope"],
+        "plex_index_path_map": place["path_map"],
+        "plex_index_python": sys.executable,
+        "plex_index_profile": "sandbox",
+        "plex_index_previous_file": str(plex.folder / "previous.json"),
+        **more,
+    }
+
+
+def included(tasks_from: str, variables: dict[str, Any]) -> dict[str, Any]:
+    """An include_role task."""
+    return {
+        "name": f"Role {tasks_from}",
+        "ansible.builtin.include_role": {"name": "plexburst.core.plex_index", "tasks_from": tasks_from},
+        "vars": variables,
+    }
+
+
+def everything(plex: Simulator) -> dict[str, str]:
+    """Every preference, from Plex itself."""
+    token = ElementTree.parse(plex.preferences).getroot().attrib["PlexOnlineToken"]  # noqa: S314  (our own file)
+    answer = requests.get(f"{plex.url}/:/prefs", headers={"X-Plex-Token": token}, timeout=10)
+    root = ElementTree.fromstring(answer.text)  # noqa: S314  (our own simulator)
+    return {entry.attrib["id"]: entry.attrib["value"] for entry in root}
+
+
+def test_every_preference_is_as_before_after_success_and_after_a_failure(plex: Simulator) -> None:
+    # A server of the user's own (provider none), with values of his own.
+    own = {"MusicAnalysisBehavior": "never", "autoEmptyTrash": True, "ButlerStartHour": 3, "GdmEnabled": True}
+    run_module("plex_preferences", {**plex.connection(), "settings": own})
+    before = everything(plex)
+    code, output, _ = play(
+        plex,
+        [
+            included("main", role(plex, plex_index_sections=["Movies"], plex_index_expected_files={"Movies": []})),
+            included("restore", role(plex)),
+        ],
+    )
+    assert code == 0, output
+    assert everything(plex) == before
+    assert not (plex.folder / "previous.json").exists()
+
+    plex.faults(sonic_stuck=True)
+    hasty = {"named_after": 1, "stall_after": 2, "restarts": 0, "start_within": 2}
+    broken = role(
+        plex, plex_index_sections=["Music"], plex_index_profile_overrides=hasty, plex_index_skip_analysis=True
+    )
+    code, output, _ = play(plex, [included("main", broken)])
+    plex.faults()
+    assert code != 0
+    assert "Ways tried" in output
+    assert everything(plex) != before
+    code, output, _ = play(plex, [included("restore", role(plex))])  # another run, which remembers nothing
+    assert code == 0, output
+    assert everything(plex) == before
+
+
+def test_a_mount_that_died_is_mounted_again_and_the_scan_repeated(plex: Simulator) -> None:
+    # The bucket goes away with the first sample; the command brings it back, as stop, mount and start would.
+    away = plex.folder / "away"
+    code = f"import os; os.rmdir({str(plex.bucket)!r}); os.rename({str(away)!r}, {str(plex.bucket)!r})"
+    back = [sys.executable, "-c", code]
+
+    def die() -> None:
+        samples = plex.folder / "samples.jsonl"
+        while not samples.exists():
+            time.sleep(0.05)
+        plex.bucket.rename(away)
+        plex.bucket.mkdir()
+
+    killer = threading.Thread(target=die, daemon=True)
+    killer.start()
+    variables = role(
+        plex,
+        plex_index_sections=["Music"],
+        plex_index_skip_sonic=True,
+        plex_index_skip_analysis=True,
+        plex_index_run_dir=str(plex.folder),
+        plex_index_remount_command=[back],
+        plex_index_profile_overrides={"quiet_for": 3, "mount_dead_after": 0.5},
+    )
+    facts = {"ansible.builtin.debug": {"var": "plex_index_sections_result"}, "register": "out"}
+    done, output, result = play(plex, [included("main", variables), {"name": "Show", **facts}])
+    killer.join(timeout=10)
+    assert done == 0, output
+    assert "Repeat the scan of Music" in output, output
+    assert "no worker of Plex runs any more" in output
+    (music,) = result["plex_index_sections_result"]
+    assert music["items_after"] >= music["items_before"]

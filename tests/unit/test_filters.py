@@ -132,5 +132,13 @@ def test_media_volumes_lie_where_homes_database_says() -> None:
     ]
 
 
+def test_media_mounts_give_each_remote_a_folder_of_its_own() -> None:
+    media = [{"remote": "m:media", "path": "/Media"}, {"remote": "n:", "path": "/Photo"}]
+    assert plexburst.media_mounts(media, "/opt/plexburst/media") == [
+        {"remote": "m:media", "path": "/opt/plexburst/media/0", "target": "/Media"},
+        {"remote": "n:", "path": "/opt/plexburst/media/1", "target": "/Photo"},
+    ]
+
+
 def test_every_filter_is_exported() -> None:
-    assert len(plexburst.FilterModule().filters()) == 13
+    assert len(plexburst.FilterModule().filters()) == 14

@@ -1,0 +1,240 @@
+#!/usr/bin/python
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plex_status
+short_description: See what a Plex server is doing now, and what that means
+version_added: 0.1.0
+author: [plexburst contributors (@plexburst)]
+description:
+  - Takes a few samples, finds out which task is going on, judges it as the watching run does, and says so in a line.
+  - Only reads; it needs nothing of the run that works there.
+requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
+options:
+  base_url:
+    description: Address of the server, C(http://127.0.0.1:32400) on the machine that runs it.
+    type: str
+    required: true
+  token:
+    description: The server owner's token. Give O(preferences_file) instead where the module runs beside the server.
+    type: str
+  preferences_file:
+    description: Path of the server's C(Preferences.xml), from which C(PlexOnlineToken) is read.
+    type: path
+  timeout:
+    description: Seconds that one request may take.
+    type: float
+    default: 30.0
+  database_dir:
+    description: Directory that holds C(com.plexapp.plugins.library.db) and its blobs database.
+    type: path
+    required: true
+  path_map:
+    description: Where paths that Plex knows lie on this machine. Without an entry a path is the same.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: The path as Plex sees it, such as C(/Media).
+        type: str
+        required: true
+      host:
+        description: The same folder on this machine.
+        type: path
+        required: true
+  probe_count:
+    description: How many files of the section are read to prove that the mount is alive.
+    type: int
+    default: 12
+  probe_timeout:
+    description: Seconds that reading them may take altogether.
+    type: float
+    default: 60.0
+  max_missing_percent:
+    description:
+      - More than this share of the probed files missing (of at least five) is a sick mount or a wrong O(path_map).
+    type: float
+    default: 50.0
+  scope:
+    description:
+      - How the server's processes are found. A dict with C(runtime) V(docker) and C(container), V(systemd) and C(unit),
+        or V(process) and C(pid_file).
+    type: dict
+    required: true
+  profile:
+    description: Monitoring profile whose patience the verdict has.
+    type: str
+    default: cloud_standard
+  samples:
+    description: How many samples are taken.
+    type: int
+    default: 3
+  gap:
+    description: Seconds between two of them.
+    type: float
+    default: 2.0
+attributes:
+  check_mode:
+    description: Can run in check mode and says what it would do without changing anything.
+    support: full
+  diff_mode:
+    description: Returns what changed, before and after.
+    support: none
+  idempotent:
+    description: Run again at once, it changes nothing.
+    support: full
+    details: It only reads.
+"""
+
+EXAMPLES = r"""
+- name: See what the indexer is doing
+  plexburst.core.plex_status:
+    base_url: http://127.0.0.1:32400
+    preferences_file: "{{ plex_server_preferences }}"
+    database_dir: "{{ plex_server_database_dir }}"
+    scope: "{{ plex_server_scope }}"
+"""
+
+RETURN = r"""
+line:
+  description: What is going on, in one line.
+  returned: success
+  type: str
+task:
+  description: V(scan), V(analyse), V(sonic) or V(nothing), as far as signs of life tell.
+  returned: success
+  type: str
+verdict:
+  description: State, reason, evidence and advice.
+  returned: success
+  type: dict
+sample:
+  description: The newest sample.
+  returned: success
+  type: dict
+sections:
+  description: The libraries with their counts.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
+    connection_spec,
+    mount_spec,
+    observe,
+    run,
+)
+from ansible_collections.plexburst.core.plugins.module_utils.plex import counters, profiles, progress, verdict
+from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import CountersError, Refused
+from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import WORKER_KINDS, Sample
+
+
+def going_on(samples: list[Sample]) -> str:
+    """Which task the signs of life are of: what verdict.judge calls it, `stabilise` when there are none."""
+    last = samples[-1]
+    words = [f"{a.type} {a.title}".lower().replace(" ", "") for a in last.activities]
+    if last.of_kind("music_analyzer") or any("musicanalysis" in text or "sonic" in text for text in words):
+        return "sonic"
+    scanning = any("--scan" in process.args for process in last.of_kind("scanner"))
+    if scanning or any(section.refreshing for section in last.sections):
+        return "scan"
+    return "analyse" if last.of_kind(*WORKER_KINDS) else "stabilise"
+
+
+def look(params: dict[str, Any]) -> list[Sample]:
+    """The samples, `gap` seconds apart; the last one with a probe of each library's mount until one is sick."""
+    found: list[Sample] = []
+    asked = {**params, "sections": [], "probe_section": None, "cursor": None, "api_count": False}
+    for index in range(params["samples"]):
+        if index:
+            time.sleep(params["gap"])
+        found.append(observe(asked))
+        ids = [section.id for section in found[-1].sections]
+        if ids and not asked["sections"]:
+            asked["sections"] = ids
+        cursor = found[-1].counters
+        asked["cursor"] = None if cursor is None else asdict(cursor)
+        music = [section.id for section in found[-1].sections if section.type == "artist"]
+        asked["probe_section"] = next(iter(music or ids), None)
+    return found
+
+
+def counted(params: dict[str, Any], sample: Sample) -> list[dict[str, Any]]:
+    """Each library with its counts, or with why they are unknown."""
+    rows: list[dict[str, Any]] = []
+    for section in sample.sections:
+        row = asdict(section)
+        try:
+            row["counters"] = asdict(counters.read(Path(params["database_dir"]), [section.id]))
+        except CountersError as error:
+            row["counters_error"] = error.message
+        rows.append(row)
+    return rows
+
+
+def work(module: AnsibleModule) -> dict[str, Any]:
+    """Look, infer, judge, say."""
+    params = module.params
+    if not Path(params["database_dir"]).is_dir():
+        raise Refused(
+            f"There is no directory {params['database_dir']}: this Plex has no database yet, or it lies elsewhere."
+        )
+    samples = look(params)
+    kind = going_on(samples)
+    try:
+        profile = profiles.resolve(params["profile"], kind)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    of_type = {"sonic": ("artist",)}.get(kind)
+    ids = [s.id for s in samples[-1].sections if of_type is None or s.type in of_type]
+    busy = [s for s in samples[-1].sections if s.refreshing] if kind == "scan" else []
+    ids = [s.id for s in busy] or ids
+    titles = ", ".join(s.title for s in samples[-1].sections if s.id in ids)
+    task = verdict.Task(
+        kind=kind, section_ids=tuple(ids), started_at=samples[0].at, before=None, window_from=samples[0].at
+    )
+    told = verdict.judge(task, samples, profile, samples[-1].at)
+    state, reason = told.state, told.reason
+    if kind == "stabilise" and state in (verdict.COMPLETE, verdict.RUNNING):
+        state, reason = verdict.IDLE, "nothing_runs"
+    line = progress.line(
+        {"stabilise": "idle"}.get(kind, kind),
+        titles,
+        samples,
+        elapsed=samples[-1].at - samples[0].at,
+        reason=reason,
+    )
+    return {
+        "changed": False,
+        "line": line,
+        "task": {"stabilise": "nothing"}.get(kind, kind),
+        "verdict": {"state": state, "reason": reason, "evidence": told.evidence, "advice": told.advice},
+        "sample": samples[-1].to_dict(),
+        "sections": counted(params, samples[-1]),
+    }
+
+
+def main() -> None:
+    spec = {
+        **connection_spec(),
+        **mount_spec(),
+        "scope": {"type": "dict", "required": True},
+        "profile": {"type": "str", "default": "cloud_standard"},
+        "samples": {"type": "int", "default": 3},
+        "gap": {"type": "float", "default": 2.0},
+    }
+    run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work)
+
+
+if __name__ == "__main__":
+    main()
