@@ -46,7 +46,7 @@ sandbox-reset: venv ## End the sandbox and delete its data
 
 .PHONY: test
 test: venv ## Run all tests (TESTS=tests/unit for some)
-	$(PYTHON) -m pytest -n $(WORKERS) $(TESTS)
+	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 .PHONY: lint
 lint: venv ## Check style and types: ruff, mypy, yamllint, ansible-lint (production, nothing skipped)
