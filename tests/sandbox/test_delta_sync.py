@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import stat
 import threading
@@ -228,6 +229,16 @@ def test_check_mode_changes_nothing_anywhere_and_says_what_it_would_do(fresh: Sa
         f for f in set(tree(Path(fresh.state["home"]["dir"]))) - home_files if "/Logs/" not in f and "ansible" not in f
     }
     assert {f for f in new_files if not f.startswith(("log/", "home/.ansible"))} == set()
+
+
+def test_the_sandbox_beside_the_inventory_is_found_without_an_environment(fresh: Sandbox, tmp_path: Path) -> None:
+    inventory = tmp_path / "project" / "inventory" / "sandbox"
+    shutil.copytree(REPO / "inventory" / "sandbox", inventory)
+    (tmp_path / "project" / ".sandbox").symlink_to(fresh.state["dir"])
+    env = {k: v for k, v in fresh.ansible_env().items() if k != "PLEXBURST_SANDBOX_DIR"}
+    outcome = run_playbook(env, tmp_path / "runs", "--check", inventory=inventory)
+    assert outcome.rc == 0, outcome.output[-4000:]
+    assert "would be made" in outcome.output
 
 
 @pytest.mark.parametrize(
