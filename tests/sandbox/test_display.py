@@ -272,7 +272,16 @@ def test_another_projects_playbook_on_the_same_command_line_is_untouched(stage: 
 
 def test_a_reader_that_goes_away_does_not_end_the_run(stage: Stage) -> None:
     command = stage.command(play("work", "home", WATCH) + play("release", "localhost", WATCH))
-    with subprocess.Popen(command, cwd="/", env=stage.environment(), stdout=subprocess.PIPE, text=True) as process:
+    # stdin and stderr of its own: the test runner's may be non-blocking, which Ansible refuses to start with.
+    with subprocess.Popen(
+        command,
+        cwd="/",
+        env=stage.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.stdout.close()
