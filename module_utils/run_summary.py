@@ -183,6 +183,13 @@ _NO_INSTANCE = {
 _UNKNOWN_COST = {**_NO_INSTANCE, "alive_seconds": None, "useful_seconds": None, "billed": None, "egress_bytes": None}
 _SECTION = {"items_before": None, "items_after": None, "analysed_before": None, "analysed_after": None}
 
+
+def this_time(events: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """The events since the run was last begun: collect, install and release open a run again that has ended before."""
+    begun = [index for index, event in enumerate(events) if event["event"] == "run_started"]
+    return events[begun[-1] :] if begun else events
+
+
 UNFINISHED = "The run ended before its last play, which checks the result, was reached."
 
 
@@ -201,7 +208,7 @@ def judge(
 
     ``finished`` says that the last play was reached: a run that ended early without a recorded failure has failed.
     """
-    failure = first_failure(events)
+    failure = first_failure(this_time(events))
     leftovers = state.get("cloud", {}).get("leftovers", [])
     if failure is None and leftovers:
         failure = {
@@ -234,6 +241,7 @@ def compose(
     """The summary of a run from its events and recorded state; what nobody recorded is null or empty, never a made-up
     zero.
     """
+    events = this_time(events)
     started = next((event for event in events if event["event"] == "run_started"), None)
     finished = any(event["event"] == "result_checked" for event in events)
     status, failure = judge(events, state, finished=finished)

@@ -51,7 +51,11 @@ from ansible_collections.plexburst.core.plugins.module_utils.run_folder import (
     write_private,
 )
 from ansible_collections.plexburst.core.plugins.module_utils.run_report import render_report
-from ansible_collections.plexburst.core.plugins.module_utils.run_summary import compose, schema_problems
+from ansible_collections.plexburst.core.plugins.module_utils.run_summary import (
+    compose,
+    schema_problems,
+    this_time,
+)
 
 BAD_OPTIONS = 5
 """ansible-playbook's own exit code for options that make no sense."""
@@ -317,7 +321,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
         write_private(folder.path / "report.html", render_report(summary, self._masker.value(events)))
         self._event("run_ended", status=summary["status"])
         failure = summary["failure"]
-        told = any(event["event"] == "result_checked" for event in events)
+        told = any(event["event"] == "result_checked" for event in this_time(events))
         if told and self._console.quiet:
             return
         if failure and not told:

@@ -1,0 +1,160 @@
+"""The playbooks around a delta sync: plan, install, rollback, release, and collect after the controller died."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox.control import Sandbox
+from sandbox.media import Sizes
+from tests.sandbox.evidence import (
+    REPO,
+    HomeState,
+    Outcome,
+    alive,
+    databases_of,
+    files_of_remote,
+    home_preferences,
+    run_playbook,
+)
+
+pytestmark = pytest.mark.playbook
+
+SMALL = Sizes(tracks=12, films=6, shows=1, episodes=2, photos=2)
+QUICK = {"plexburst_sections": ["Music"], "plexburst_skip_analysis": True}
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    box = Sandbox(tmp_path_factory.mktemp("operations") / "sandbox", sizes=SMALL, speed=0.02)
+    box.up()
+    try:
+        yield box
+    finally:
+        box.reset()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+def home(sandbox: Sandbox) -> HomeState:
+    return HomeState.read(databases_of(sandbox.state["home"]["config_dir"]))
+
+
+def play(sandbox: Sandbox, runs: Path, playbook: str, **more: object) -> Outcome:
+    return run_playbook(sandbox.ansible_env(), runs, "-e", json.dumps({**QUICK, **more}), playbook=playbook)
+
+
+def test_a_plan_says_what_would_happen_and_touches_nothing(sandbox: Sandbox, runs: Path) -> None:
+    before, prefs = home(sandbox), home_preferences(sandbox.state)
+    planned = play(sandbox, runs, "plan.yml")
+    assert planned.rc == 0, planned.output[-3000:]
+    assert planned.summary["playbook"] == "plan"
+    assert planned.summary["status"] == "succeeded"
+    assert planned.summary["plan"]["sections"]
+    assert (planned.run_dir / "audit.json").exists()
+    assert "per hour" in planned.output
+    assert (home(sandbox), home_preferences(sandbox.state)) == (before, prefs)
+    assert sandbox.ledger() == []
+
+
+def test_install_and_rollback_and_release_one_after_the_other(sandbox: Sandbox, runs: Path) -> None:
+    before, prefs, devices = home(sandbox), home_preferences(sandbox.state), sandbox.devices()
+
+    kept = play(sandbox, runs, "delta_sync.yml", plexburst_install="false", plexburst_keep_instance=True)
+    assert kept.rc == 0, kept.output[-3000:]
+    assert home(sandbox) == before
+    assert {row["kind"] for row in alive(sandbox.ledger())} >= {"server"}
+    run_id = kept.summary["run_id"]
+    assert f"plexburst_run={run_id}" in kept.output
+
+    installed = play(sandbox, runs, "install.yml", plexburst_run=run_id)
+    assert installed.rc == 0, installed.output[-3000:]
+    assert (installed.summary["run_id"], installed.summary["playbook"]) == (run_id, "install")
+    assert installed.summary["home"]["installed"] is True
+    assert installed.summary["sonic"]["after"] == installed.summary["sonic"]["total"], "what the run recorded is kept"
+    new = home(sandbox)
+    assert new != before
+    music = {file for file in files_of_remote(sandbox.state) if file.startswith("/Media/Music/")}
+    assert music <= set(new.parts)
+    assert home_preferences(sandbox.state) == prefs
+
+    released = play(sandbox, runs, "release.yml", plexburst_keep_instance=True)
+    assert released.rc == 0, released.output[-3000:]
+    assert alive(sandbox.ledger()) == []
+    assert sandbox.devices() == devices
+
+    back = play(sandbox, runs, "rollback.yml")
+    assert back.rc == 0, back.output[-3000:]
+    assert home(sandbox) == before
+    assert Path(back.summary["home"]["backup"]).is_dir(), "what was in place is a backup now"
+    assert home_preferences(sandbox.state) == prefs
+
+    unknown = play(sandbox, runs, "rollback.yml", plexburst_backup="20200101T000000Z-none")
+    assert unknown.rc != 0
+    assert home(sandbox) == before
+
+
+def test_what_cannot_be_done_is_said_with_the_next_step(sandbox: Sandbox, runs: Path) -> None:
+    before = home(sandbox)
+    planned = play(sandbox, runs, "plan.yml").summary["run_id"]
+    for playbook, words in (
+        ("install.yml", "has brought no database home"),
+        ("collect.yml", "No living indexer of run"),
+        ("release.yml", "would be lost"),
+    ):
+        refused = play(sandbox, runs, playbook, plexburst_run=planned)
+        assert refused.rc != 0, (playbook, refused.output[-2000:])
+        assert words in refused.output, (playbook, refused.output[-2000:])
+    nowhere = play(sandbox, runs, "install.yml", plexburst_run="20200101-000000-abcd")
+    assert nowhere.rc != 0
+    assert "is no run folder" in nowhere.output
+    assert home(sandbox) == before
+
+
+def test_what_a_dead_controller_left_is_collected(sandbox: Sandbox, runs: Path) -> None:
+    before, prefs, devices = home(sandbox), home_preferences(sandbox.state), sandbox.devices()
+    latest = (runs / "latest").resolve()
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), str(REPO / "delta_sync.yml")]
+    command += ["-i", str(REPO / "inventory" / "sandbox"), "-e", f"plexburst_runs_dir={runs}", "-e", json.dumps(QUICK)]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "SCW_"))}
+    with (runs / "killed.log").open("w") as log:
+        playbook = subprocess.Popen(
+            command, cwd="/", env=environment | sandbox.ansible_env(), stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            # The controller dies in the middle of the last thing the indexer does.
+            while not _sonic_has_begun(runs, latest):
+                assert playbook.poll() is None, (runs / "killed.log").read_text()[-3000:]
+                time.sleep(0.2)
+        finally:
+            os.killpg(playbook.pid, signal.SIGKILL)
+            playbook.wait()
+    assert home(sandbox) == before
+    assert home_preferences(sandbox.state) != prefs, "home is still frozen"
+
+    collected = play(sandbox, runs, "collect.yml")
+    assert collected.rc == 0, collected.output[-3000:]
+    music = {file for file in files_of_remote(sandbox.state) if file.startswith("/Media/Music/")}
+    assert music <= set(home(sandbox).parts)
+    assert home_preferences(sandbox.state) == prefs
+    assert alive(sandbox.ledger()) == []
+    assert sandbox.devices() == devices
+    assert collected.summary["home"]["installed"] is True
+    assert collected.summary["cloud"]["leftovers"] == []
+
+
+def _sonic_has_begun(runs: Path, not_this: Path) -> bool:
+    folder = (runs / "latest").resolve()
+    samples = folder / "samples.jsonl"
+    return folder != not_this and samples.exists() and '"task":"sonic"' in samples.read_text(encoding="utf-8")
