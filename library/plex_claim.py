@@ -11,22 +11,10 @@ author: [plexburst contributors (@plexburst)]
 description:
   - Claims over the server's own loopback, so that no claim token is in a container's environment.
   - Proved by C(/identity), by the token that appears in C(Preferences.xml) seconds later, and by a request with it.
-requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
+extends_documentation_fragment:
+  - plexburst.core.plex
+  - plexburst.core.plex.attributes
 options:
-  base_url:
-    description: Address of the server, C(http://127.0.0.1:32400) on the machine that runs it.
-    type: str
-    required: true
-  token:
-    description: The server owner's token. Give O(preferences_file) instead where the module runs beside the server.
-    type: str
-  preferences_file:
-    description: Path of the server's C(Preferences.xml), from which C(PlexOnlineToken) is read.
-    type: path
-  timeout:
-    description: Seconds that one request may take.
-    type: float
-    default: 30.0
   state:
     description: Whether the server belongs to the account or to nobody.
     type: str
@@ -43,16 +31,6 @@ options:
     description: Seconds to wait for the claim, and for its token, to show.
     type: float
     default: 120.0
-attributes:
-  check_mode:
-    description: Can run in check mode and says what it would do without changing anything.
-    support: full
-  diff_mode:
-    description: Returns what changed, before and after.
-    support: none
-  idempotent:
-    description: Run again at once, it changes nothing.
-    support: full
 """
 
 EXAMPLES = r"""

@@ -15,34 +15,10 @@ author:
 description:
   - Reads C(/status/sessions) until it is empty; fails when somebody still plays something at the deadline.
   - A session that is paused counts, for stopping Plex would end it.
-requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
-attributes:
-  check_mode:
-    description: Can run in check mode and return what it would do, without changing anything.
-    support: full
-    details: It only reads. In check mode it looks once and does not wait.
-  diff_mode:
-    description: Shows what would be changed in diff mode.
-    support: none
-  idempotent:
-    description: Running it twice does not change more than running it once.
-    support: full
-    details: It only reads.
+extends_documentation_fragment:
+  - plexburst.core.plex
+  - plexburst.core.plex.reads
 options:
-  base_url:
-    description: Address of the server.
-    type: str
-    required: true
-  token:
-    description: The server owner's token. Give O(preferences_file) instead where a file can be read.
-    type: str
-  preferences_file:
-    description: Path of the server's C(Preferences.xml), or of a private copy, from which C(PlexOnlineToken) is read.
-    type: path
-  timeout:
-    description: Seconds that one request may take.
-    type: float
-    default: 30.0
   deadline:
     description: Seconds to wait altogether.
     type: float

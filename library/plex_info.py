@@ -11,22 +11,10 @@ author: [plexburst contributors (@plexburst)]
 description:
   - Version, claim, Plex Pass and libraries by the API; counts from the database when its directory is given.
   - Says whether Sonic analysis is possible here, and if not, why.
-requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
+extends_documentation_fragment:
+  - plexburst.core.plex
+  - plexburst.core.plex.reads
 options:
-  base_url:
-    description: Address of the server, C(http://127.0.0.1:32400) on the machine that runs it.
-    type: str
-    required: true
-  token:
-    description: The server owner's token. Give O(preferences_file) instead where the module runs beside the server.
-    type: str
-  preferences_file:
-    description: Path of the server's C(Preferences.xml), from which C(PlexOnlineToken) is read.
-    type: path
-  timeout:
-    description: Seconds that one request may take.
-    type: float
-    default: 30.0
   database_dir:
     description: Directory of the databases, when this machine has them; sections are then counted.
     type: path
@@ -35,17 +23,6 @@ options:
     type: list
     elements: str
     default: []
-attributes:
-  check_mode:
-    description: Can run in check mode and says what it would do without changing anything.
-    support: full
-  diff_mode:
-    description: Returns what changed, before and after.
-    support: none
-  idempotent:
-    description: Run again at once, it changes nothing.
-    support: full
-    details: It only reads.
 """
 
 EXAMPLES = r"""

@@ -11,22 +11,10 @@ author: [plexburst contributors (@plexburst)]
 description:
   - Plex answers 200 for a preference that does not exist, so every key is looked up first and read back afterwards.
   - O(quiet) makes a server harmless. Nothing is emptied or deleted, nothing is published, nothing starts by itself.
-requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
+extends_documentation_fragment:
+  - plexburst.core.plex
+  - plexburst.core.plex.attributes
 options:
-  base_url:
-    description: Address of the server, C(http://127.0.0.1:32400) on the machine that runs it.
-    type: str
-    required: true
-  token:
-    description: The server owner's token. Give O(preferences_file) instead where the module runs beside the server.
-    type: str
-  preferences_file:
-    description: Path of the server's C(Preferences.xml), from which C(PlexOnlineToken) is read.
-    type: path
-  timeout:
-    description: Seconds that one request may take.
-    type: float
-    default: 30.0
   settings:
     description: Preferences by exact key.
     type: dict
@@ -49,14 +37,8 @@ options:
     type: bool
     default: false
 attributes:
-  check_mode:
-    description: Can run in check mode and says what it would do without changing anything.
-    support: full
   diff_mode:
     description: Returns what changed, before and after.
-    support: full
-  idempotent:
-    description: Run again at once, it changes nothing.
     support: full
 """
 

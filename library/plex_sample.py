@@ -11,59 +11,12 @@ author: [plexburst contributors (@plexburst)]
 description:
   - Activities, libraries, processes with their CPU, counts from the database, one mount probe, disk and WAL size.
   - A source that fails is named in the sample; nothing is replaced by a zero. A silent API is no failure here.
-requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
+extends_documentation_fragment:
+  - plexburst.core.plex
+  - plexburst.core.plex.library
+  - plexburst.core.plex.scope
+  - plexburst.core.plex.reads
 options:
-  base_url:
-    description: Address of the server, C(http://127.0.0.1:32400) on the machine that runs it.
-    type: str
-    required: true
-  token:
-    description: The server owner's token. Give O(preferences_file) instead where the module runs beside the server.
-    type: str
-  preferences_file:
-    description: Path of the server's C(Preferences.xml), from which C(PlexOnlineToken) is read.
-    type: path
-  timeout:
-    description: Seconds that one request may take.
-    type: float
-    default: 30.0
-  database_dir:
-    description: Directory that holds C(com.plexapp.plugins.library.db) and its blobs database.
-    type: path
-    required: true
-  path_map:
-    description: Where paths that Plex knows lie on this machine. Without an entry a path is the same.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      path:
-        description: The path as Plex sees it, such as C(/Media).
-        type: str
-        required: true
-      host:
-        description: The same folder on this machine.
-        type: path
-        required: true
-  probe_count:
-    description: How many files of the section are read to prove that the mount is alive.
-    type: int
-    default: 12
-  probe_timeout:
-    description: Seconds that reading them may take altogether.
-    type: float
-    default: 60.0
-  max_missing_percent:
-    description:
-      - More than this share of the probed files missing (of at least five) is a sick mount or a wrong O(path_map).
-    type: float
-    default: 50.0
-  scope:
-    description:
-      - How the server's processes are found. A dict with C(runtime) V(docker) and C(container), V(systemd) and C(unit),
-        or V(process) and C(pid_file).
-    type: dict
-    required: true
   sections:
     description: Ids of the libraries to count.
     type: list
@@ -90,17 +43,6 @@ options:
         changed is read, with a full count at least every 30 minutes. Without it everything is counted.
     type: dict
     default: {}
-attributes:
-  check_mode:
-    description: Can run in check mode and says what it would do without changing anything.
-    support: full
-  diff_mode:
-    description: Returns what changed, before and after.
-    support: none
-  idempotent:
-    description: Run again at once, it changes nothing.
-    support: full
-    details: It only reads.
 """
 
 EXAMPLES = r"""

@@ -15,53 +15,13 @@ description:
   - Files that went into the trash although they can be read are proof of a sick mount and a failure.
   - Files named in O(expected_file) that the library does not have afterwards are scanned by path, then with force;
     what is still missing is listed.
-requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
+extends_documentation_fragment:
+  - plexburst.core.plex
+  - plexburst.core.plex.library
+  - plexburst.core.plex.scope
+  - plexburst.core.plex.watched
+  - plexburst.core.plex.attributes
 options:
-  base_url:
-    description: Address of the server, C(http://127.0.0.1:32400) on the machine that runs it.
-    type: str
-    required: true
-  token:
-    description: The server owner's token. Give O(preferences_file) instead where the module runs beside the server.
-    type: str
-  preferences_file:
-    description: Path of the server's C(Preferences.xml), from which C(PlexOnlineToken) is read.
-    type: path
-  timeout:
-    description: Seconds that one request may take.
-    type: float
-    default: 30.0
-  database_dir:
-    description: Directory that holds C(com.plexapp.plugins.library.db) and its blobs database.
-    type: path
-    required: true
-  path_map:
-    description: Where paths that Plex knows lie on this machine. Without an entry a path is the same.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      path:
-        description: The path as Plex sees it, such as C(/Media).
-        type: str
-        required: true
-      host:
-        description: The same folder on this machine.
-        type: path
-        required: true
-  probe_count:
-    description: How many files of the section are read to prove that the mount is alive.
-    type: int
-    default: 12
-  probe_timeout:
-    description: Seconds that reading them may take altogether.
-    type: float
-    default: 60.0
-  max_missing_percent:
-    description:
-      - More than this share of the probed files missing (of at least five) is a sick mount or a wrong O(path_map).
-    type: float
-    default: 50.0
   section:
     description: Title or id of the library.
     type: str
@@ -92,35 +52,6 @@ options:
     type: str
     default: scan
     choices: [scan, refresh]
-  scope:
-    description:
-      - How the server's processes are found. A dict with C(runtime) V(docker) and C(container), V(systemd) and C(unit),
-        or V(process) and C(pid_file).
-    type: dict
-    required: true
-  profile:
-    description: Monitoring profile, such as V(cloud_standard), V(cloud_intensive), V(local_quick) or V(sandbox).
-    type: str
-    default: cloud_standard
-  profile_overrides:
-    description: Single values of the profile to replace, in seconds, by name.
-    type: dict
-    default: {}
-  run_dir:
-    description: Run folder on the controller; samples are appended to C(samples.jsonl) in it.
-    type: str
-  hourly_price:
-    description: Price of the instance per hour, for the cost in the progress line.
-    type: float
-    default: 0.0
-  currency:
-    description: Currency of O(hourly_price).
-    type: str
-    default: EUR
-  settle:
-    description: Wait afterwards until the server is calm (no activity, no worker, little CPU).
-    type: bool
-    default: true
   step:
     description:
       - Internal, set by the action plugin that watches. V(alone) means that the module was reached without its plugin;
@@ -135,20 +66,10 @@ options:
     type: float
     default: 0.0
 attributes:
-  check_mode:
-    description: Can run in check mode and says what it would do without changing anything.
-    support: full
-  diff_mode:
-    description: Returns what changed, before and after.
-    support: none
   idempotent:
     description: Run again at once, it changes nothing.
     support: partial
     details: A scan that finds nothing new changes no item; it is reported as unchanged.
-  action:
-    description: Runs as an action plugin on the controller too.
-    support: full
-    details: It starts the module, samples, judges, and takes the safe next step.
 """
 
 EXAMPLES = r"""

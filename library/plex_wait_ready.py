@@ -12,22 +12,10 @@ description:
   - Looks at C(/identity), the claim, an authenticated C(/library/sections) and C(/) until all are as expected.
   - HTTP 503 C(Maintenance), the answer of a server that migrates its database, is waited for until the deadline.
   - When the deadline passes, the failure says for how long and in what state, with every try and the end of the log.
-requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
+extends_documentation_fragment:
+  - plexburst.core.plex
+  - plexburst.core.plex.reads
 options:
-  base_url:
-    description: Address of the server, C(http://127.0.0.1:32400) on the machine that runs it.
-    type: str
-    required: true
-  token:
-    description: The server owner's token. Give O(preferences_file) instead where the module runs beside the server.
-    type: str
-  preferences_file:
-    description: Path of the server's C(Preferences.xml), from which C(PlexOnlineToken) is read.
-    type: path
-  timeout:
-    description: Seconds that one request may take.
-    type: float
-    default: 30.0
   deadline:
     description: Seconds to wait altogether.
     type: float
@@ -51,17 +39,6 @@ options:
     description: How many of its last lines are returned.
     type: int
     default: 40
-attributes:
-  check_mode:
-    description: Can run in check mode and says what it would do without changing anything.
-    support: full
-  diff_mode:
-    description: Returns what changed, before and after.
-    support: none
-  idempotent:
-    description: Run again at once, it changes nothing.
-    support: full
-    details: It only reads.
 """
 
 EXAMPLES = r"""
