@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ansible_collections.plexburst.core.plugins.module_utils.plex.profiles import PROFILES
 from ansible_collections.plexburst.core.plugins.module_utils.settings import SettingsError, load_spec, resolve
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -218,3 +219,7 @@ def test_the_table_is_put_between_its_markers_and_nothing_else_changes() -> None
 def test_the_readme_lists_the_settings_as_they_are() -> None:
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
     assert replace_between_markers(readme, render_markdown()) == readme, "run python -m plexburst.settings_doc"
+
+
+def test_every_profile_that_can_be_chosen_exists_and_every_one_that_exists_can_be_chosen() -> None:
+    assert set(SPEC.settings["profile"].choices or ()) == set(PROFILES)
