@@ -217,6 +217,7 @@ def watch_plan(
         "hourly_price": params["hourly_price"],
         "currency": params["currency"],
         "settle": params["settle"],
+        "cpus": os.cpu_count() or 0,
         # the token is not repeated in a result; the plugin adds it from the task's own arguments
         "sample": {
             **{k: v for k, v in sample_args(params, section_ids, probe_section_id).items() if k != "token"},

@@ -31,7 +31,6 @@ class ActionModule(WatchedAction):
         super().__init__(*args, **kwargs)
         self._seen: list[Sample] = []
         self._forecast: dict[str, Any] | None = None
-        self._cpus = 0
 
     def _look(self, plan: Mapping[str, Any], profile: profiles.Profile, batch: list[Sample]) -> None:
         """Say once, early, how long it will take, what it will cost and what limits it."""
@@ -45,7 +44,7 @@ class ActionModule(WatchedAction):
             return
         self._forecast = asdict(told)
         self._seen = []
-        Display().display(f"[{self._task_host()}] sonic {plan['title']}: {told.words(plan['currency'], self._cpus)}")
+        Display().display(f"[{self._task_host()}] sonic {plan['title']}: {told.words(plan['currency'], plan['cpus'])}")
 
     def _follow(
         self,
