@@ -135,10 +135,11 @@ UNREADABLE = 50
 NOT_WARMED: dict[str, Any] = {"files": 0, "read": 0, "missing": 0, "failed": 0, "not_reached": 0, "seconds": 0.0}
 
 
-def warm(params: dict[str, Any], ids: list[int]) -> tuple[dict[str, Any], list[str]]:
+def warm(params: dict[str, Any], ids: list[int], plan: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Read the first bytes of the items' files through the mount: counts, and what failed with its error (facts 1.3).
 
     Bounded in files and seconds: it spares Plex cold reads, it must not become a task of its own.
+    Raises GuardRefused, with the watching plugin's `plan`, when none of them can be read.
     """
     paths = probe.PathMap.of(params["path_map"])
     every = [paths.host(name) for name in counters.item_files(Path(params["database_dir"]), ids)]
@@ -160,6 +161,7 @@ def warm(params: dict[str, Any], ids: list[int]) -> tuple[dict[str, Any], list[s
             f"None of {len(files)} files to analyse can be read, the first: {files[0]} ({cause}). Check the mount and "
             "path_map; nothing was started.",
             warmed=told,
+            watch=plan,
         )
     return told, [f"{name}: {error}" for name, error in errors.items()]
 
@@ -181,8 +183,17 @@ def start(module: AnsibleModule) -> dict[str, Any]:
     result["began"] = time.time()
     if module.check_mode:
         return {**result, "changed": True}
+    plan = watch_plan(
+        params,
+        task="analyse",
+        title=section.title,
+        section_ids=[section.id],
+        section_type=section.type,
+        before=before,
+        probe_section_id=section.id,
+    )
     if params["warm"] and ids:
-        result["warmed"], unreadable = warm(params, ids)
+        result["warmed"], unreadable = warm(params, ids, plan)
         result["unreadable"] = unreadable[:UNREADABLE]
     if params["whole_section"]:
         client.call("PUT", f"/library/sections/{section.id}/analyze")
@@ -197,15 +208,7 @@ def start(module: AnsibleModule) -> dict[str, Any]:
     return {
         **result,
         "notes": [f"{note} ({trouble})" if trouble else note] if told["files"] else [],
-        "watch": watch_plan(
-            params,
-            task="analyse",
-            title=section.title,
-            section_ids=[section.id],
-            section_type=section.type,
-            before=before,
-            probe_section_id=section.id,
-        ),
+        "watch": plan,
     }
 
 

@@ -62,7 +62,8 @@ options:
   since:
     description:
       - Unix time on the server's machine. Files that went into the trash after it are checked. The action plugin sets
-        it to the beginning of the scan; give the beginning of an earlier scan to have its trash checked too.
+        it to the beginning of the scan; give the beginning of an earlier scan to have its trash checked too, and what
+        it put there although it can be read scanned by path.
     type: float
     default: 0.0
 attributes:
@@ -108,8 +109,8 @@ began:
   returned: success
   type: float
 missing:
-  description: What became of the files of O(expected_file).
-  returned: when O(expected_file) is given and something was started
+  description: What became of the files of O(expected_file), and of those that an earlier scan put into the trash.
+  returned: when O(expected_file) or O(since) is given and something was started
   type: dict
   sample: {expected: 12, after_scan: 2, folders: [/Media/Movies/Dune], after_paths: 0, after_force: 0, left: 0,
     files: [], file: /srv/runs/latest/missing.json}
@@ -151,6 +152,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex import (
     sections,
 )
 from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import GuardRefused
+from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Counters
 
 
 def start(module: AnsibleModule) -> dict[str, Any]:
@@ -178,6 +180,7 @@ def _start(module: AnsibleModule, requests: list[tuple[str, bool]], task: str) -
             f"The scan of {section.title} is refused: {mount.problem}. Plex would take these files for "
             "deleted. Check the mount and path_map.",
             probe=asdict(mount),
+            watch=_plan(params, task, section, None),
         )
     before = counters.read(Path(params["database_dir"]), [section.id])
     began = time.time()
@@ -190,17 +193,21 @@ def _start(module: AnsibleModule, requests: list[tuple[str, bool]], task: str) -
         "before": asdict(before),
         "probe": asdict(mount),
         "began": began,
-        "watch": watch_plan(
-            params,
-            task=task,
-            title=section.title,
-            section_ids=[section.id],
-            section_type=section.type,
-            before=before,
-            scanned_before=section.scanned_at,
-            probe_section_id=section.id,
-        ),
+        "watch": _plan(params, task, section, before),
     }
+
+
+def _plan(params: dict[str, Any], task: str, section: sections.Section, before: Counters | None) -> dict[str, Any]:
+    return watch_plan(
+        params,
+        task=task,
+        title=section.title,
+        section_ids=[section.id],
+        section_type=section.type,
+        before=before,
+        scanned_before=section.scanned_at,
+        probe_section_id=section.id,
+    )
 
 
 def again(module: AnsibleModule) -> dict[str, Any]:
@@ -211,18 +218,37 @@ def again(module: AnsibleModule) -> dict[str, Any]:
 
 def wanted_files(params: dict[str, Any]) -> list[str]:
     """The files of expected_file, which the action plugin brought to this machine."""
+    if not params["expected_file"]:
+        return []
     held = json.loads(Path(params["expected_file"]).read_text(encoding="utf-8"))
     return [str(name) for name in held]
 
 
+def wrongly_trashed(params: dict[str, Any], section_id: int, since: float) -> tuple[list[str], list[str]]:
+    """What went into the section's trash after `since`, and which of it can be read all the same: both as Plex says."""
+    trashed = counters.trashed_files(Path(params["database_dir"]), section_id, since=int(since))
+    paths = probe.PathMap.of(params["path_map"])
+    on_this_machine = {paths.host(name): name for name in trashed}
+    seen = probe.look(list(on_this_machine), [], time_limit=params["probe_timeout"])
+    return trashed, [on_this_machine[name] for name in seen.readable()]
+
+
 def missing(module: AnsibleModule) -> dict[str, Any]:
-    """Which expected files the library does not have (outside its trash), and the folders that hold them."""
+    """Which expected files the library does not have (outside its trash), and the folders that hold them.
+
+    After an earlier scan (`since`) also what that put into the trash although it can be read now: Plex does not look
+    again into a folder whose modification time is the one it knows, so these stay there without a scan by path.
+    """
     params = module.params
     section = sections.find_section(make_client(params), params["section"])
-    left = sections.absent_files(Path(params["database_dir"]), section.id, wanted_files(params))
+    wanted = wanted_files(params)
+    if params["since"]:
+        wanted = sorted({*wanted, *wrongly_trashed(params, section.id, params["since"])[1]})
+    left = sections.absent_files(Path(params["database_dir"]), section.id, wanted)
     return {
         "changed": False,
         "missing": left,
+        "wanted": len(wanted),
         "folders": sections.folders_of(left, section.locations, limit=params["missing_folders"]),
     }
 
@@ -253,11 +279,7 @@ def finish(module: AnsibleModule) -> dict[str, Any]:
     section = sections.find_section(client, params["section"])
     databases = Path(params["database_dir"])
     after = counters.read(databases, [section.id])
-    trashed = counters.trashed_files(databases, section.id, since=int(params["since"]))
-    paths = probe.PathMap.of(params["path_map"])
-    on_this_machine = {paths.host(name): name for name in trashed}
-    seen = probe.look(list(on_this_machine), [], time_limit=params["probe_timeout"])
-    alive = [on_this_machine[name] for name in seen.readable()]
+    trashed, alive = wrongly_trashed(params, section.id, params["since"])
     mount = probe_section(params, section.id)
     if alive or not mount.ok:
         what = (

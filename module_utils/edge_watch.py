@@ -25,7 +25,7 @@ PROBE_EVERY = 2.0
 
 NEXT = {
     "mount_dead": "Nothing at home was touched. Look at rclone's log (logs/ of the run folder) and at the line to the "
-    "remote, then run again; the role plex_index mounts again by itself where it is given plex_index_remount_command.",
+    "remote, then run again. (Given plex_index_remount_tasks, the role plex_index mounts again once per library.)",
     "plex_silent": "Plex ended or hangs. Its log (logs/ of the run folder) says why; a larger instance type helps when "
     "memory ran out. Then run again.",
     "plex_restarting": "Look at Plex's log (logs/ of the run folder); a damaged database shows only there. Home's was "
@@ -51,7 +51,7 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         plan = started.pop("watch", None)
         if started.get("failed") or started.get("unreachable") or plan is None:
             started.pop("nothing_to_do", None)
-            return started
+            return self._refused(started, plan)
         if self._task.check_mode:
             return started
         try:
@@ -76,6 +76,17 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         if finished.get("mount_sick") and "at_rest" not in result:
             result["at_rest"] = self._wait_for_rest(plan, profile)
         return self._result(result, outcome, finished, profile)
+
+    def _refused(self, started: dict[str, Any], plan: Mapping[str, Any] | None) -> dict[str, Any]:
+        """A start that failed; one that was refused because of a dead mount (it came with a plan) says whether that may
+        be touched, as a mount that dies later does."""
+        if plan is None or not started.get("failed") or self._task.check_mode:
+            return started
+        try:
+            profile = profiles.resolve(plan["profile"], plan["task"], plan["section_type"], plan["profile_overrides"])
+        except ValueError as error:
+            return {**started, "msg": f"{started.get('msg', '')} {error}".strip()}
+        return {**started, "at_rest": self._wait_for_rest(plan, profile), "advice": NEXT["mount_dead"]}
 
     def _follow(
         self,

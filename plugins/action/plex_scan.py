@@ -68,11 +68,12 @@ class ActionModule(WatchedAction):
         """Scan what is missing by path, then with force; what a step cannot start is its failure, in words."""
         section = result["section"]
         files = self._expected.get(str(section["id"])) or self._expected.get(section["title"])
-        if not files or outcome.verdict.state != verdict.COMPLETE:
+        repeated = bool(self._task.args.get("since"))
+        if not (files or repeated) or outcome.verdict.state != verdict.COMPLETE:
             return outcome, recent
-        self._bring(files)
-        told: dict[str, Any] = {"expected": len(files)}
+        self._bring(files or [])
         found = self._module("missing")
+        told: dict[str, Any] = {"expected": found.get("wanted", len(files or []))}
         for step, name in (("", "after_scan"), ("paths", "after_paths"), ("force", "after_force")):
             if step == "force" and not boolean(self._task.args.get("force_missing", True), strict=False):
                 break
@@ -97,9 +98,9 @@ class ActionModule(WatchedAction):
         result["missing"] = told
         if left:
             Display().warning(
-                f"{len(left)} of {len(files)} new files of {section['title']} are on the remote but not in the library "
-                f"after every scan, the first: {left[0]}. All are in {told['file'] or 'the result of the task'}; Plex "
-                "leaves out what it cannot read or take for media."
+                f"{len(left)} of {told['expected']} files of {section['title']} are on the remote but not in the "
+                f"library after every scan, the first: {left[0]}. All are in {told['file'] or 'the task result'}; "
+                "Plex leaves out what it cannot read or take for media."
             )
         return outcome, recent
 

@@ -330,10 +330,11 @@ def test_every_preference_is_as_before_after_success_and_after_a_failure(plex: S
 
 
 def test_a_mount_that_died_is_mounted_again_and_the_scan_repeated(plex: Simulator) -> None:
-    # The bucket goes away with the first sample; the command brings it back, as stop, mount and start would.
-    away = plex.folder / "away"
+    # The bucket goes away with the first sample; the tasks bring it back, as stop, mount and start would.
+    away, back = plex.folder / "away", plex.folder / "back.yml"
     code = f"import os; os.rmdir({str(plex.bucket)!r}); os.rename({str(away)!r}, {str(plex.bucket)!r})"
-    back = [sys.executable, "-c", code]
+    task = {"name": "Bring it back", "ansible.builtin.command": {"argv": [sys.executable, "-c", code]}}
+    back.write_text(json.dumps([task]))
 
     def die() -> None:
         samples = plex.folder / "samples.jsonl"
@@ -350,14 +351,14 @@ def test_a_mount_that_died_is_mounted_again_and_the_scan_repeated(plex: Simulato
         plex_index_skip_sonic=True,
         plex_index_skip_analysis=True,
         plex_index_run_dir=str(plex.folder),
-        plex_index_remount_command=[back],
+        plex_index_remount_tasks=str(back),
         plex_index_profile_overrides={"quiet_for": 3, "mount_dead_after": 0.5},
     )
     facts = {"ansible.builtin.debug": {"var": "plex_index_sections_result"}, "register": "out"}
     done, output, result = play(plex, [included("main", variables), {"name": "Show", **facts}])
     killer.join(timeout=10)
     assert done == 0, output
-    assert "Repeat the scan of Music" in output, output
+    assert "Repeat the work on Music" in output, output
     assert "no worker of Plex runs any more" in output
     (music,) = result["plex_index_sections_result"]
     assert music["items_after"] >= music["items_before"]

@@ -1,4 +1,4 @@
-"""What the roles' logs lose before they leave a machine: secrets, and nothing a person needs to understand a failure."""
+"""What the roles' logs lose before they leave a machine: secrets, and nothing that explains a failure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 def masked(role: str, line: str) -> str:
     variables = yaml.safe_load((ROLES / role / "vars" / "main.yml").read_text(encoding="utf-8"))
     done = subprocess.run(
-        ["sed", "-E", variables[f"__{role}_mask"]], input=line, capture_output=True, text=True, check=True
+        ["/bin/sed", "-E", variables[f"__{role}_mask"]], input=line, capture_output=True, text=True, check=True
     )
     return done.stdout
 
