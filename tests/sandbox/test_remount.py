@@ -127,7 +127,7 @@ def test_a_mount_that_cannot_be_made_again_fails_with_words_and_nothing_is_lost(
     assert outcome.rc != 0
     assert outcome.summary["status"] == "failed"
     assert "The mount died in the scan of Music and could not be made again" in told, told
-    assert "credentials" in told, told
+    assert "SignatureDoesNotMatch" in told, told
     assert "withdrawn" not in told
     assert failure["advice"]
     assert HomeState.read(databases) == before
@@ -150,9 +150,6 @@ def test_a_mount_that_dies_in_a_scan_is_made_again_and_the_run_succeeds(sandbox:
     assert outcome.summary["status"] == "succeeded"
     scans = [entry for entry in samples_of(outcome) if entry["task"] == "scan"]
     assert any(entry.get("verdict", {}).get("reason") == "mount_dead" for entry in scans)
-    # While it was dead the scan put into the trash what it could not read, and that came out of it again.
-    highest = max(entry["sample"]["counters"]["items_trashed"] for entry in scans if entry["sample"].get("counters"))
-    assert highest > scans[-1]["sample"]["counters"]["items_trashed"], scans[-1]
     after = HomeState.read(databases)
     of_these = ("/Media/Music/", "/Media/Movies/")
     on_the_remote = {file for file in files_of_remote(sandbox.state) if file.startswith(of_these)}
