@@ -23,7 +23,7 @@ attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
     support: full
-    details: It only reads.
+    details: It only reads; O(findings) is not written in check mode.
   diff_mode:
     description: Shows what would be changed in diff mode.
     support: none
@@ -62,10 +62,36 @@ options:
     description: The folder of the pair as O(plex_sqlite) sees it, in a container for example. Empty means as O(dir).
     type: str
     default: ''
+  items_gone:
+    description: How many items or files of a section and type may be gone from the database.
+    type: int
+    default: 0
   gone_percent:
-    description: How many percent of the items or files of a section and type may be gone.
+    description: The same in percent; the larger of O(items_gone) and this counts.
+    type: float
+    default: 0.0
+  user_data_gone:
+    description:
+      - How much of each kind of what people made may be gone.
+      - The kinds are views with ratings and resume points, the viewing history, accounts, locked fields, uploaded
+        posters, members of playlists, members of collections.
+    type: int
+    default: 0
+  markers_gone_percent:
+    description: How many percent of the items of a section and type may have lost markers, chapters or Sonic data.
     type: float
     default: 1.0
+  size_percent:
+    description: How many percent smaller than what went out a file may be.
+    type: float
+    default: 50.0
+  growth_factor:
+    description: How many times larger than what went out a file may be. Files below 64 MB count as 64 MB.
+    type: float
+    default: 10.0
+  findings:
+    description: File for every problem with up to 100 examples each, as JSON, when there is something to tell.
+    type: path
   trashed_percent:
     description: How many percent of the items of a section and type may be newly in the trash when there is no
       O(listing).
@@ -85,11 +111,14 @@ EXAMPLES = r"""
 RETURN = r"""
 ---
 problems:
-  description: Every reason to refuse the pair, as a code and a sentence.
+  description:
+    - Every reason to refuse the pair, as a code and a sentence.
+    - Where they have a meaning also the id of the section, how many are concerned, and up to 100 examples.
   returned: always
   type: list
   elements: dict
-  sample: [{code: truncated, message: "com.plexapp.plugins.library.db is truncated: …"}]
+  sample: [{code: items_gone, message: "221 of 224 movies of section 'Movies' are gone: …", section: 2, count: 221,
+      examples: ["Dune (2021) (id 7)"]}]
 warnings_found:
   description: What is worth knowing but no reason to refuse.
   returned: always
@@ -114,6 +143,17 @@ try:
     from ansible_collections.plexburst.core.plugins.module_utils.plex_db import check, listing, manifest, pair
 except ImportError as error:
     MISSING = error
+
+
+LIMITS = (
+    "items_gone",
+    "gone_percent",
+    "trashed_percent",
+    "user_data_gone",
+    "markers_gone_percent",
+    "size_percent",
+    "growth_factor",
+)
 
 
 def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
@@ -141,8 +181,14 @@ def main() -> None:
             "depth": {"type": "str", "choices": ["quick", "full"], "default": "quick"},
             "plex_sqlite": {"type": "list", "elements": "str", "default": []},
             "plex_sqlite_dir": {"type": "str", "default": ""},
-            "gone_percent": {"type": "float", "default": 1.0},
+            "items_gone": {"type": "int", "default": 0},
+            "gone_percent": {"type": "float", "default": 0.0},
             "trashed_percent": {"type": "float", "default": 10.0},
+            "user_data_gone": {"type": "int", "default": 0},
+            "markers_gone_percent": {"type": "float", "default": 1.0},
+            "size_percent": {"type": "float", "default": 50.0},
+            "growth_factor": {"type": "float", "default": 10.0},
+            "findings": {"type": "path"},
         },
         supports_check_mode=True,
     )
@@ -161,13 +207,15 @@ def main() -> None:
             depth=options["depth"],
             plex_sqlite=options["plex_sqlite"],
             plex_sqlite_directory=options["plex_sqlite_dir"],
-            limits=check.Limits(options["gone_percent"], options["trashed_percent"]),
+            limits=check.Limits(**{name: options[name] for name in LIMITS}),
         )
+        if options["findings"] and (report.problems or report.warnings) and not module.check_mode:
+            check.write_findings(Path(options["findings"]), report)
     except (PlexDatabaseError, OSError) as error:
         module.fail_json(msg=f"The pair in {directory} cannot be checked. {error}", problems=[], warnings_found=[])
     for warning in report.warnings:
         module.warn(warning)
-    problems = [{"code": problem.code, "message": problem.message} for problem in report.problems]
+    problems = [check.as_dict(problem) for problem in report.problems]
     if problems:
         module.fail_json(
             msg=f"The database pair in {directory} is refused. {check.sentences(report.problems)}",

@@ -15,7 +15,8 @@ author:
 description:
   - Copies library.db and blobs.db by SQLite's online backup to a folder and describes the pair in C(manifest.json)
     there.
-  - The two copies belong together; when C(blobs.db) changes during every attempt and would not fit, the module fails.
+  - Both are read as of one moment, which lies between no two commits to C(blobs.db); when it changes all the time and
+    the two would not fit together, the module fails.
   - Free space is checked before. Neither -wal files nor Plex's own dated backups are copied.
   - Runs on the host that has the files and needs nothing but Python 3.9 with sqlite3.
 attributes:
@@ -50,9 +51,15 @@ options:
     type: str
     default: ''
   attempts:
-    description: How many times the pair is copied when C(blobs.db) changes meanwhile.
+    description: How many times one moment for both files is looked for when C(blobs.db) changes all the time.
     type: int
-    default: 3
+    default: 5
+  drop_statistics:
+    description:
+      - Leave the rows of Plex's own statistics (bandwidth, media, resources) out of the copy.
+      - The copy keeps its size; the freed pages are zeros, which compress to nothing. The source is only read.
+    type: bool
+    default: false
   owner:
     description:
       - User that owns the copies, where the user who logs in is not the one who may read Plex's files.
@@ -83,6 +90,11 @@ dest:
   returned: success
   type: str
   sample: /var/lib/plexburst/snapshot
+advice:
+  description: A sentence when Plex's own statistics are a large part of the copy, else empty.
+  returned: success
+  type: str
+  sample: ''
 bytes:
   description: Bytes of the two copies.
   returned: success
@@ -138,7 +150,8 @@ def main() -> None:
             "dest": {"type": "path", "required": True},
             "source": {"type": "str", "choices": ["home", "indexer"], "required": True},
             "plex_version": {"type": "str", "default": ""},
-            "attempts": {"type": "int", "default": 3},
+            "attempts": {"type": "int", "default": 5},
+            "drop_statistics": {"type": "bool", "default": False},
             "owner": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
@@ -153,7 +166,12 @@ def main() -> None:
     target = Path(tempfile.mkdtemp(prefix=".plexburst-check-", dir=parent)) if module.check_mode else dest
     try:
         manifest = snapshot.take(
-            Path(options["databases_dir"]), target, options["source"], options["plex_version"], options["attempts"]
+            Path(options["databases_dir"]),
+            target,
+            options["source"],
+            options["plex_version"],
+            options["attempts"],
+            drop_statistics=options["drop_statistics"],
         )
         if options["owner"]:
             give_to(target, options["owner"])
@@ -163,7 +181,8 @@ def main() -> None:
         if module.check_mode:
             shutil.rmtree(target)
     size = sum(entry["size"] for entry in manifest["files"].values())
-    module.exit_json(changed=True, manifest=manifest, dest=str(dest), bytes=size)
+    advice = snapshot.statistics_words(manifest)
+    module.exit_json(changed=True, manifest=manifest, dest=str(dest), bytes=size, advice=advice)
 
 
 if __name__ == "__main__":

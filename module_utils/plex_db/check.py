@@ -1,67 +1,44 @@
-"""Is a pair what its manifest says, and may it replace what went out? Every problem is found and named, not only the
-first.
+"""Is a pair what its manifest says, and may it replace what went out? Every problem is named, not only the first.
 
 quick: files against the manifest, readable, schema complete, contents against the manifest, and against the base when
-there is one.
-full: integrity by Plex's own SQLite as well (stock SQLite lacks its tokenizer and collation).
+there is one (`guard`).
+full: integrity and search indexes by Plex's own SQLite as well (stock SQLite lacks its tokenizer and collation).
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import guard as guards
 from . import manifest as manifests
 from .errors import PlexDatabaseError
-from .files import sha256_of
+from .files import FileOperations, sha256_of
+from .guard import EXAMPLES, STRICT, Limits, Problem, Report, sentences, shorten
 from .listing import Listing, canonical
-from .pair import BLOBS, LIBRARY, NAMES, side_files
-from .reader import iterate, open_closed
+from .pair import BLOBS, LIBRARY, NAMES, remove_empty_side_files, side_files
+from .reader import open_closed, rows
+
+__all__ = [
+    "Limits",
+    "Problem",
+    "Report",
+    "as_dict",
+    "check",
+    "guard",
+    "integrity",
+    "sentences",
+    "write_findings",
+]
 
 INTEGRITY_SECONDS = 4 * 3600
-EXAMPLES = 5
+# What one command of Plex SQLite may answer for one file before the rest is cut.
+COMPLAINTS = 5
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What may be lost before a pair is refused.
-
-    :param gone_percent: items or parts of a section and type that may be missing altogether. A run never empties the
-        trash, so
-        next to nothing may be gone.
-    :param trashed_percent: live items of a section and type that may have become trashed when no listing proves that
-        they are gone.
-    :param size_percent: how much smaller than the base a file may be.
-    """
-
-    gone_percent: float = 1.0
-    trashed_percent: float = 10.0
-    size_percent: float = 50.0
-    growth_factor: float = 10.0
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One reason to refuse a pair: a short code for machines, a sentence for people."""
-
-    code: str
-    message: str
-
-
-@dataclass
-class Report:
-    """What a check found. `contents` holds the manifest's keys as read from the pair now (empty when it cannot be "
-    "read)."""
-
-    problems: list[Problem] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    contents: dict[str, Any] = field(default_factory=dict)
-
-    def refuse(self, code: str, message: str) -> None:
-        self.problems.append(Problem(code, message))
+guard = guards.compare_manifests
 
 
 def check(
@@ -74,7 +51,7 @@ def check(
     depth: str = "quick",
     plex_sqlite: Sequence[str] = (),
     plex_sqlite_directory: str = "",
-    limits: Limits = Limits(),
+    limits: Limits = STRICT,
 ) -> Report:
     """Check the pair in `directory`.
 
@@ -96,52 +73,55 @@ def check(
     if manifest is not None:
         _check_contents(report.contents, manifest, report)
     if base is not None:
-        guard(report.contents, base, report, limits, trash_is_proven=listing is not None)
-        if manifest is not None:
-            _check_sizes(manifest, base, report, limits)
-        if listing is not None:
-            _check_trash(directory, base, listing, report)
-        if base_directory is not None:
-            _check_items(directory, base_directory, report)
+        _check_against(
+            directory, manifest, report, base=base, base_directory=base_directory, listing=listing, limits=limits
+        )
     if depth == "full":
-        _check_integrity(directory, plex_sqlite, plex_sqlite_directory, report)
+        integrity(directory, plex_sqlite, plex_sqlite_directory, report)
     return report
 
 
-def guard(
-    new: Mapping[str, Any], base: Mapping[str, Any], report: Report, limits: Limits, trash_is_proven: bool = False
+def as_dict(problem: Problem) -> dict[str, Any]:
+    """A problem as JSON has it."""
+    return {
+        "code": problem.code,
+        "message": problem.message,
+        "section": problem.section,
+        "count": problem.count,
+        "examples": list(problem.examples),
+    }
+
+
+def write_findings(path: Path, report: Report) -> None:
+    """Write every problem with its examples as JSON: a sentence names a few, a person who must decide needs more."""
+    found = [as_dict(problem) for problem in report.problems]
+    text = json.dumps({"problems": found, "warnings": report.warnings}, indent=1, ensure_ascii=False)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    FileOperations().write_text(path, text.encode("utf-8", "replace").decode("utf-8") + "\n")
+
+
+def _check_against(
+    directory: Path,
+    manifest: Mapping[str, Any] | None,
+    report: Report,
+    *,
+    base: Mapping[str, Any],
+    base_directory: Path | None,
+    listing: Listing | None,
+    limits: Limits,
 ) -> None:
-    """Compare contents with the base's manifest: nothing may be gone beyond the limits."""
-    _guard_schema(new, base, report)
-    kept = _guard_sections(new, base, report)
-    for section in kept:
-        key, title = str(section["id"]), section["title"]
-        for kind, live in base["counts"].get(key, {}).items():
-            total = live + base.get("trashed", {}).get(key, {}).get(kind, 0)
-            new_live = new["counts"].get(key, {}).get(kind, 0)
-            new_total = new_live + new.get("trashed", {}).get(key, {}).get(kind, 0)
-            what = f"items of type {kind} in section {title!r}"
-            if _lost(total, new_total, limits.gone_percent):
-                report.refuse(
-                    "items_gone", f"Expected at least {total} {what}, found {new_total}: {total - new_total} are gone."
-                )
-            elif not trash_is_proven and _lost(live, new_live, limits.trashed_percent):
-                report.refuse(
-                    "items_trashed",
-                    f"Expected about {live} {what} outside the trash, found {new_live}, and no listing of the remote "
-                    "proves that the files are gone.",
-                )
-        parts = base["parts"].get(key, {"total": 0})["total"]
-        new_parts = new["parts"].get(key, {"total": 0})["total"]
-        if _lost(parts, new_parts, limits.gone_percent):
-            report.refuse("parts_gone", f"Expected at least {parts} files in section {title!r}, found {new_parts}.")
-    for what, count in base["watch"].items():
-        found = new["watch"].get(what, 0)
-        if found < count:
-            report.refuse(
-                "watch_fewer",
-                f"Expected at least {count} rows of {what}, found {found}: what people did would be lost.",
-            )
+    guards.compare_shape(report.contents, base, report)
+    guards.compare_sonic(report.contents, base, report, limits)
+    if manifest is not None:
+        guards.compare_sizes(manifest, base, report, limits)
+    proven = listing is not None
+    if listing is not None:
+        _check_trash(directory, base, listing, report)
+    if base_directory is not None:
+        titles = {section["id"]: section["title"] for section in base["sections"]}
+        guards.compare_pairs(directory, base_directory, report, limits, titles, trash_is_proven=proven)
+    else:
+        guards.compare_counts(report.contents, base, report, limits, trash_is_proven=proven)
 
 
 def _check_files(directory: Path, manifest: Mapping[str, Any] | None, report: Report) -> bool:
@@ -197,67 +177,21 @@ def _check_files(directory: Path, manifest: Mapping[str, Any] | None, report: Re
 
 
 def _check_contents(found: Mapping[str, Any], manifest: Mapping[str, Any], report: Report) -> None:
-    for key in ("page_size", "schema_versions", "sections", "counts", "parts", "sonic", "watch", "fingerprints"):
+    keys = ("page_size", "schema_versions", "sections", "counts", "parts", "sonic", "watch", "fingerprints", "rows")
+    for key in keys:
         if key in manifest and found[key] != manifest[key]:
             report.refuse(
                 "contents",
-                f"{key} read from the pair differs from its manifest: expected {_short(manifest[key])}, found "
-                f"{_short(found[key])}.",
+                f"{key} read from the pair differs from its manifest: expected {shorten(manifest[key])}, found "
+                f"{shorten(found[key])}.",
             )
-
-
-def _check_sizes(manifest: Mapping[str, Any], base: Mapping[str, Any], report: Report, limits: Limits) -> None:
-    for name in NAMES:
-        before, now = base["files"][name]["size"], manifest["files"][name]["size"]
-        if now < before * (1 - limits.size_percent / 100):
-            report.refuse(
-                "size", f"{name} went out with {before} bytes and comes back with {now}: too small to be whole."
-            )
-        # A small library may well grow tenfold; the rule is for databases that matter.
-        elif now > max(before, 64 * 1024 * 1024) * limits.growth_factor:
-            report.refuse("size", f"{name} went out with {before} bytes and comes back with {now}: absurdly large.")
-
-
-def _guard_schema(new: Mapping[str, Any], base: Mapping[str, Any], report: Report) -> None:
-    # The set, for some versions are no numbers and text order misleads (facts/plex.md §2.8).
-    added = sorted(set(new["schema_versions"]) - set(base["schema_versions"]))
-    gone = sorted(set(base["schema_versions"]) - set(new["schema_versions"]))
-    if added:
-        report.refuse(
-            "schema_newer",
-            f"The schema is newer than home's Plex can open: versions {_short(added)} are not in home's database. "
-            "The indexer must run exactly home's Plex version.",
-        )
-    if gone:
-        report.refuse(
-            "schema_older",
-            f"The schema is older than home's: versions {_short(gone)} are missing. This is not a descendant of what "
-            "went out.",
-        )
-
-
-def _guard_sections(new: Mapping[str, Any], base: Mapping[str, Any], report: Report) -> list[Mapping[str, Any]]:
-    found = {section["id"]: section for section in new["sections"]}
-    kept = []
-    for section in base["sections"]:
-        same = found.get(section["id"])
-        if same is None:
-            report.refuse("sections_gone", f"Section {section['title']!r} (id {section['id']}) is gone.")
-        elif (same["uuid"], same["type"]) != (section["uuid"], section["type"]):
-            report.refuse(
-                "ids_changed",
-                f"Section id {section['id']} was {section['title']!r} ({section['type']}, {section['uuid']}) and is "
-                f"now {same['title']!r} "
-                f"({same['type']}, {same['uuid']}): ids never change.",
-            )
-        else:
-            kept.append(section)
-    return kept
 
 
 def _check_trash(directory: Path, base: Mapping[str, Any], listing: Listing, report: Report) -> None:
-    """Zero tolerance: the remote still has the file, so the mount was sick when Plex trashed it (221 films were lost "
-    "that way)."""
+    """Zero tolerance: the remote still has the file, so the mount was sick when Plex trashed it.
+
+    221 of 224 films were lost that way once: the mount's cache still listed the folders, and no file could be read.
+    """
     before = set(base.get("trashed_part_ids", ()))
     titles = {section["id"]: section["title"] for section in report.contents["sections"]}
     present: dict[int, list[str]] = {}
@@ -269,27 +203,20 @@ def _check_trash(directory: Path, base: Mapping[str, Any], listing: Listing, rep
         report.refuse(
             "trashed_present",
             f"{len(files)} files of section {titles.get(section, section)!r} were put into the trash during the run "
-            "although the remote still has them, "
-            f"for example {_short(files[:EXAMPLES])}: the mount was sick. This section must not come home.",
+            f"although the remote still has them, for example {shorten(files[:COMPLAINTS])}: the mount was sick. This "
+            "section must not come home.",
+            section,
+            len(files),
+            files[:EXAMPLES],
         )
 
 
-def _check_items(directory: Path, base_directory: Path, report: Report) -> None:
-    """Each item of the base is still there under its id, in its section, of its type."""
-    sql = "SELECT id, library_section_id, metadata_type FROM metadata_items WHERE library_section_id IS NOT NULL"
-    with open_closed(base_directory / LIBRARY) as library:
-        before = {row[0]: (row[1], row[2]) for row in iterate(library, sql)}
-    with open_closed(directory / LIBRARY) as library:
-        changed = [row[0] for row in iterate(library, sql) if row[0] in before and before[row[0]] != (row[1], row[2])]
-    if changed:
-        report.refuse(
-            "ids_changed",
-            f"{len(changed)} item ids now belong to another section or type, for example "
-            f"{_short(changed[:EXAMPLES])}: ids never change.",
-        )
+def integrity(directory: Path, plex_sqlite: Sequence[str], seen_as: str, report: Report) -> None:
+    """Let Plex's own SQLite check both files and their search indexes; damage refuses, a stale search index warns.
 
-
-def _check_integrity(directory: Path, plex_sqlite: Sequence[str], seen_as: str, report: Report) -> None:
+    :param plex_sqlite: argv of Plex SQLite.
+    :param seen_as: the folder of the pair as that command sees it; empty: as here.
+    """
     if not plex_sqlite:
         report.refuse(
             "integrity",
@@ -299,36 +226,90 @@ def _check_integrity(directory: Path, plex_sqlite: Sequence[str], seen_as: str, 
         return
     for name in NAMES:
         path = f"{seen_as or directory}/{name}"
-        try:
-            done = subprocess.run(
-                [*plex_sqlite, path, "PRAGMA integrity_check"],
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=INTEGRITY_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            report.refuse("integrity", f"Plex SQLite could not check {name}: {error}.")
+        answer = _ask(plex_sqlite, path, "PRAGMA integrity_check", name, report)
+        if answer is None:
             continue
-        complaints = [line.strip() for line in done.stdout.splitlines() if line.strip() and line.strip() != "ok"]
-        if done.returncode != 0 or not done.stdout.strip():
+        complaints = [line.strip() for line in answer.splitlines() if line.strip() and line.strip() != "ok"]
+        search = [line for line in complaints if _is_about_search(line)]
+        named = _search_tables(directory / name)
+        for line in search:
+            table = next((entry for entry in named if entry in line), "")
+            report.warnings.append(_search_words(name, table, line))
+        real = [line for line in complaints if line not in search]
+        if real:
             report.refuse(
                 "integrity",
-                f"Plex SQLite could not check {name} (exit code {done.returncode}): "
-                f"{done.stderr.strip() or 'no message'}.",
+                f"{name} is damaged, says Plex SQLite: {shorten(real[:COMPLAINTS])}. Repair it (repair: true makes a "
+                "new pair beside it), or go back to a backup.",
+                None,
+                len(real),
+                real,
             )
             continue
-        fts = [line for line in complaints if _is_about_search(line)]
-        for line in fts:
-            report.warnings.append(
-                f"{name}: {line}. Only the search index is affected; the cure is Plex SQLite's "
-                "\"INSERT INTO fts4_metadata_titles_icu(fts4_metadata_titles_icu) VALUES('rebuild')\" (likewise for "
-                "the table named)."
+        # SQLite before 3.44 leaves the search indexes out of integrity_check, so each is asked for itself.
+        for table in named if not search else []:
+            sql = f"INSERT INTO {table}({table}) VALUES('integrity-check')"
+            done = _run(plex_sqlite, path, sql)
+            if isinstance(done, str):
+                report.refuse("integrity", f"Plex SQLite could not check {name}: {done}")
+            elif done.returncode != 0:
+                report.warnings.append(_search_words(name, table, done.stderr.strip() or "no message"))
+    # Opened for writing, as the search indexes need it, the file may have got a -wal for a moment.
+    remove_empty_side_files(directory)
+
+
+def _ask(plex_sqlite: Sequence[str], path: str, sql: str, name: str, report: Report) -> str | None:
+    done = _run(plex_sqlite, path, sql)
+    if isinstance(done, str):
+        report.refuse("integrity", f"Plex SQLite could not check {name}: {done}")
+        return None
+    if done.returncode != 0 or not done.stdout.strip():
+        report.refuse(
+            "integrity",
+            f"Plex SQLite could not check {name} (exit code {done.returncode}): {done.stderr.strip() or 'no message'}.",
+        )
+        return None
+    return done.stdout
+
+
+def _run(plex_sqlite: Sequence[str], path: str, sql: str) -> subprocess.CompletedProcess[str] | str:
+    """Run one statement; why it could not be run, where it could not."""
+    try:
+        return subprocess.run(
+            [*plex_sqlite, path, sql],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=INTEGRITY_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{error}."
+
+
+def _search_tables(path: Path) -> list[str]:
+    """Search indexes that Plex keeps up to date by triggers; older ones without are stale on every server."""
+    with open_closed(path) as connection:
+        names = [
+            str(row[0])
+            for row in rows(
+                connection,
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL TABLE%fts4%'",
             )
-        real = [line for line in complaints if line not in fts]
-        if real:
-            report.refuse("integrity", f"{name} is damaged, says Plex SQLite: {_short(real[:EXAMPLES])}.")
+        ]
+        kept = " ".join(str(row[0]) for row in rows(connection, "SELECT sql FROM sqlite_master WHERE type = 'trigger'"))
+    # The longest first: one name begins with the other.
+    return sorted((name for name in names if f"INTO {name}(" in kept), key=len, reverse=True)
+
+
+def _search_words(name: str, table: str, complaint: str) -> str:
+    if not table:
+        return f"{name}: {complaint}. It is a search index that Plex no longer keeps; nothing depends on it."
+    return (
+        f"{name}: {complaint}. Only the search index is affected; the cure is Plex SQLite's "
+        f"\"INSERT INTO {table}({table}) VALUES('rebuild')\" while Plex is stopped."
+    )
 
 
 def _is_about_search(line: str) -> bool:
@@ -336,17 +317,3 @@ def _is_about_search(line: str) -> bool:
     return (
         "fts4_" in lowered or "fts4 table" in lowered or "inverted index for fts" in lowered or "spellfix_" in lowered
     )
-
-
-def _lost(before: int, now: int, percent: float) -> bool:
-    return now < before * (1 - percent / 100)
-
-
-def _short(value: object, limit: int = 300) -> str:
-    text = ", ".join(str(entry) for entry in value) if isinstance(value, (list, tuple)) else str(value)
-    return text if len(text) <= limit else f"{text[:limit]}…"
-
-
-def sentences(problems: Iterable[Problem]) -> str:
-    """All problems as one text."""
-    return " ".join(problem.message for problem in problems)

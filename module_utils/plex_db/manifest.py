@@ -5,8 +5,8 @@ sections[{id, title, type, uuid, agent, scanner, locations[]}], counts{section_i
 trashed{section_id: {metadata_type: items}}, parts{section_id: {total, trashed}}, trashed_part_ids[],
 sonic{section_id: {total, done}}, watch{settings, views, accounts, playlists, collections}, fingerprints{name: {rows,
 top, sha256}},
-statistics_rows{table: n}, sonic_blobs and copy{attempts, seconds, gap}. Section ids and metadata types are keys, so
-they are text there.
+rows{table: n}, sequences{table: highest id ever}, changed_at, schema_min_version, statistics{table: {rows, bytes}},
+sonic_blobs and copy{attempts, seconds, gap}. Section ids and metadata types are keys, so they are text there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from .errors import PlexDatabaseError
 from .files import read_json_object, sha256_of, utc_now
 from .pair import BLOBS, LIBRARY, NAMES
-from .reader import columns, iterate, number, open_closed, rows, tables
+from .reader import iterate, number, open_closed, rows, tables
 
 SCHEMA = 1
 SECTION_TYPES = {1: "movie", 2: "show", 8: "artist", 13: "photo"}
@@ -90,7 +90,8 @@ _FINGERPRINTS = {
         "SELECT id, library_section_id, root_path FROM section_locations ORDER BY id",
     ),
 }
-_STATISTICS = ("statistics_bandwidth", "statistics_media", "statistics_resources")
+# What Plex measures about itself; on some servers gigabytes, and nobody's library depends on it.
+STATISTICS = ("statistics_bandwidth", "statistics_media", "statistics_resources")
 
 
 def build(directory: Path, source: str, plex_version: str, copy: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -117,7 +118,12 @@ def contents(directory: Path) -> dict[str, Any]:
     with open_closed(directory / LIBRARY) as library, open_closed(directory / BLOBS) as blobs:
         require_tables(library, LIBRARY)
         require_tables(blobs, BLOBS)
-        return {**describe(library), "sonic_blobs": sonic_blobs(blobs)}
+        return {
+            **describe(library),
+            "rows": row_counts(library),
+            "statistics": statistics(library),
+            "sonic_blobs": sonic_blobs(blobs),
+        }
 
 
 def describe(library: sqlite3.Connection) -> dict[str, Any]:
@@ -128,6 +134,9 @@ def describe(library: sqlite3.Connection) -> dict[str, Any]:
         "schema_versions": [
             str(row[0]) for row in rows(library, "SELECT version FROM schema_migrations ORDER BY version")
         ],
+        "schema_min_version": min_version(library),
+        "sequences": sequences(library),
+        "changed_at": number(library, "SELECT COALESCE(MAX(changed_at), 0) FROM metadata_items"),
         "sections": sections(library),
         "counts": _items(library, "IS NULL"),
         "trashed": _items(library, "IS NOT NULL"),
@@ -136,7 +145,6 @@ def describe(library: sqlite3.Connection) -> dict[str, Any]:
         "sonic": sonic(library),
         "watch": watch(library),
         "fingerprints": fingerprints(library),
-        "statistics_rows": _statistics(library),
     }
 
 
@@ -237,6 +245,63 @@ def fingerprints(library: sqlite3.Connection) -> dict[str, dict[str, Any]]:
     return found
 
 
+def min_version(library: sqlite3.Connection) -> str:
+    """The lowest PMS version that may open this schema, as its migrations say; empty when none says so."""
+    found = rows(library, "SELECT min_version FROM schema_migrations WHERE min_version IS NOT NULL")
+    named = [str(row[0]) for row in found if version_number(str(row[0]))]
+    return max(named, key=version_number, default="")
+
+
+def version_number(text: str) -> tuple[int, ...]:
+    """The comparable part of a PMS version: `1.43.4.10000-abcdef` is (1, 43, 4, 10000). Empty when there is none."""
+    found: list[int] = []
+    for piece in text.partition("-")[0].split("."):
+        if not piece.isdigit():
+            break
+        found.append(int(piece))
+    return tuple(found)
+
+
+def sequences(library: sqlite3.Connection) -> dict[str, int]:
+    """The highest id that each table ever gave away (AUTOINCREMENT): it never falls, so it tells old from new."""
+    return {str(name): int(top) for name, top in rows(library, "SELECT name, seq FROM sqlite_sequence ORDER BY name")}
+
+
+def ordinary_tables(library: sqlite3.Connection) -> list[str]:
+    """Tables that stock SQLite can read: neither virtual, nor the shadow of a virtual one, nor SQLite's own."""
+    found = rows(library, "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+    virtual = [str(name) for name, sql in found if str(sql).upper().startswith("CREATE VIRTUAL")]
+    return sorted(
+        str(name)
+        for name, _ in found
+        if name not in virtual and not any(str(name).startswith(f"{parent}_") for parent in virtual)
+    )
+
+
+def row_counts(library: sqlite3.Connection) -> dict[str, int]:
+    """Rows of every ordinary table."""
+    return {
+        table: number(library, f'SELECT COUNT(*) FROM "{table}"')  # noqa: S608 - names from sqlite_master
+        for table in ordinary_tables(library)
+    }
+
+
+def statistics(library: sqlite3.Connection) -> dict[str, dict[str, int | None]]:
+    """Rows and bytes (indexes included) of what Plex measures about itself.
+
+    Bytes are None where this SQLite was built without `dbstat`: unknown is not 0.
+    """
+    present = tables(library)
+    return {
+        table: {
+            "rows": number(library, f"SELECT COUNT(*) FROM {table}"),  # noqa: S608 - names from a constant
+            "bytes": _bytes_of(library, table),
+        }
+        for table in STATISTICS
+        if table in present
+    }
+
+
 def parts_with_state(library: sqlite3.Connection) -> list[tuple[int, int, str, int]]:
     """Every part as (id, section id, file, 1 when trashed)."""
     return [(row[0], row[1], row[2], row[3]) for row in iterate(library, PARTS_SQL) if row[2]]
@@ -265,10 +330,16 @@ def _parts(library: sqlite3.Connection) -> tuple[dict[str, dict[str, int]], list
     return counts, sorted(trashed_ids)
 
 
-def _statistics(library: sqlite3.Connection) -> dict[str, int]:
-    present = tables(library)
-    return {
-        name: number(library, f"SELECT COUNT(*) FROM {name}")  # noqa: S608 - names from a constant
-        for name in _STATISTICS
-        if name in present and columns(library, name)
-    }
+def _bytes_of(library: sqlite3.Connection, table: str) -> int | None:
+    names = [table]
+    names += [str(row[0]) for row in rows(library, "SELECT name FROM pragma_index_list(?)", (table,))]
+    try:
+        found = library.execute(
+            f"SELECT SUM(pgsize) FROM dbstat WHERE aggregate = TRUE AND name IN ({', '.join('?' * len(names))})",  # noqa: S608
+            names,
+        ).fetchone()
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            return None
+        raise PlexDatabaseError(f"The size of {table} cannot be measured: {error}.") from error
+    return int(found[0] or 0)

@@ -1,12 +1,14 @@
 """A consistent copy of a pair that Plex may be writing, by SQLite's online backup.
 
-Each database is copied in one step (`backup(pages=-1)`), which is consistent in itself. The two belong together when
-blobs.db did not
-change from before the copy of library.db until after its own: then its copy is also its state at the moment of
-library.db's.
-If it changes all the time (Sonic at work), a blobs.db that is newer than its library.db is accepted when it holds
-every vector that
-the library speaks of; the other way round could lose some.
+SQLite has no transaction over two files in WAL mode that another process writes. The nearest to one point in time:
+open a read transaction on both (that pins their state; the moments lie microseconds apart), see that nobody committed
+to blobs.db in between, and back both up out of these transactions, however long that takes. Each copy is then the state
+of the same moment, as a power cut at that moment would have left it. If blobs.db changes between the two every time, a
+blobs.db that is newer than its library.db is accepted when it holds every vector that the library speaks of; the other
+way round could lose some.
+
+What Plex counts about itself (statistics) may be left out of the copy; its pages are then zeros, which compress to
+nothing, and Plex uses them again. Home's own file is only read.
 """
 
 from __future__ import annotations
@@ -14,27 +16,38 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from contextlib import closing, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
 from . import manifest as manifests
 from .errors import PlexDatabaseError
-from .files import FileOperations, require_space
+from .files import FileOperations, megabytes, require_space
 from .pair import BLOBS, LIBRARY, MANIFEST, NAMES, holders, remove_empty_side_files, side_files
-from .reader import connect_live, iterate, number, open_closed
+from .reader import connect_live, iterate, number, open_closed, rows, tables
 
-ATTEMPTS = 3
-PAUSE_SECONDS = 2.0
+ATTEMPTS = 5
+PAUSE_SECONDS = 0.2
+# Statistics are worth a word from this size on, and when they are this share of the file.
+BLOAT_BYTES = 50_000_000
+BLOAT_SHARE = 0.1
 
 
 def take(
-    databases: Path, destination: Path, source: str, plex_version: str, attempts: int = ATTEMPTS
+    databases: Path,
+    destination: Path,
+    source: str,
+    plex_version: str,
+    attempts: int = ATTEMPTS,
+    *,
+    drop_statistics: bool = False,
 ) -> dict[str, Any]:
     """Copy the pair in `databases` to `destination`, describe it in `manifest.json` there, and return the manifest.
 
     The copies appear under their names only when they are whole and on disk. Plex may go on working.
 
+    :param drop_statistics: leave the rows of Plex's own statistics out of the copy; the manifest says how many.
     :raises PlexDatabaseError: no pair, no space, not readable, or blobs.db changed in every attempt and the pair would
         not fit together.
     """
@@ -51,6 +64,8 @@ def take(
     started = time.monotonic()
     try:
         copy = _copy_together(databases, partial, attempts)
+        if drop_statistics:
+            copy["dropped_statistics"] = _drop_statistics(partial[LIBRARY])
         for path in partial.values():
             operations.sync_file(path)
         for name, path in partial.items():
@@ -69,6 +84,21 @@ def take(
     return manifest
 
 
+def statistics_words(manifest: Mapping[str, Any]) -> str:
+    """A sentence when Plex's own statistics are a large part of library.db; empty when they are not, or unknown."""
+    sizes = {name: entry["bytes"] for name, entry in manifest["statistics"].items() if entry["bytes"] is not None}
+    total, whole = sum(sizes.values()), manifest["files"][LIBRARY]["size"]
+    if total < BLOAT_BYTES or total < whole * BLOAT_SHARE:
+        return ""
+    largest = max(sizes, key=lambda name: sizes[name])
+    count = manifest["statistics"][largest]["rows"]
+    return (
+        f"{megabytes(total)} of the {megabytes(whole)} of {LIBRARY} are Plex's own statistics ({count} rows in "
+        f"{largest}), which no library needs. plexburst_drop_statistics: true leaves them out of what travels; "
+        "home's own file is never changed by that."
+    )
+
+
 def size_of(databases: Path) -> int:
     """Bytes of the pair with what waits in its -wal files."""
     paths = [databases / f"{name}{suffix}" for name in NAMES for suffix in ("", "-wal")]
@@ -76,24 +106,79 @@ def size_of(databases: Path) -> int:
 
 
 def _copy_together(databases: Path, partial: dict[str, Path], attempts: int) -> dict[str, Any]:
-    with closing(connect_live(databases / LIBRARY)) as library, closing(connect_live(databases / BLOBS)) as blobs:
+    with ExitStack() as stack:
+        library, blobs, watcher = (
+            stack.enter_context(closing(connect_live(databases / name))) for name in (LIBRARY, BLOBS, BLOBS)
+        )
+        gap = ""
+        attempt = 0
         for attempt in range(1, attempts + 1):
-            before = _data_version(blobs)
-            _backup(library, partial[LIBRARY])
-            _backup(blobs, partial[BLOBS])
-            if _data_version(blobs) == before:
-                return {"attempts": attempt, "gap": "none"}
+            before = _data_version(watcher)
+            _pin(library)
+            _pin(blobs)
+            if _data_version(watcher) == before:
+                gap = "none"
+                break
             if attempt < attempts:
+                _release(library)
+                _release(blobs)
                 time.sleep(PAUSE_SECONDS)
+        _backup(library, partial[LIBRARY])
+        _release(library)
+        _backup(blobs, partial[BLOBS])
+        _release(blobs)
+    if gap:
+        return {"attempts": attempt, "gap": gap}
     without = _marked_without_vector(partial)
     if without == 0:
         return {"attempts": attempts, "gap": "blobs newer than library, every vector present"}
     raise PlexDatabaseError(
-        f"{BLOBS} changed during each of {attempts} attempts to copy the pair, and {without} tracks marked as "
-        "analysed have no vector in the "
-        "copy: the two files would not fit together. Wait until Plex is quieter (no Sonic analysis, no intro "
-        "detection), then try again."
+        f"{BLOBS} changed during each of {attempts} attempts to copy the pair, and {without} tracks marked as analysed "
+        "have no vector in the copy: the two files would not fit together. Wait until Plex is quieter (no Sonic "
+        "analysis, no intro detection), then try again."
     )
+
+
+def _pin(connection: sqlite3.Connection) -> None:
+    """Begin a read transaction: from its first read on, the connection sees this state, whatever others commit."""
+    rows(connection, "BEGIN")
+    rows(connection, "SELECT COUNT(*) FROM sqlite_master")
+
+
+def _release(connection: sqlite3.Connection) -> None:
+    rows(connection, "ROLLBACK")
+
+
+def _drop_statistics(copy: Path) -> dict[str, int]:
+    """Empty the statistics tables of our own copy; rows by table. Freed pages become zeros (secure_delete).
+
+    No journal: a copy that fails half-way is thrown away, and a journal would need the space that is to be saved.
+    """
+    dropped: dict[str, int] = {}
+    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        try:
+            mode = str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+            connection.execute("PRAGMA journal_mode = OFF").fetchone()
+            connection.execute("PRAGMA secure_delete = ON").fetchone()
+            present = tables(connection)
+            for table in manifests.STATISTICS:
+                if table not in present:
+                    continue
+                triggers = rows(
+                    connection, "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?", (table,)
+                )
+                if triggers:
+                    raise PlexDatabaseError(
+                        f"The table {table} has the trigger {triggers[0][0]!r}, which only Plex's own SQLite may run: "
+                        "its rows cannot be left out. Set drop_statistics to false."
+                    )
+                dropped[table] = connection.execute(f"DELETE FROM {table}").rowcount  # noqa: S608 - a constant
+            # The mode stands in the file's header; Plex expects what it had.
+            connection.execute(f"PRAGMA journal_mode = {mode}").fetchone()
+        except sqlite3.Error as error:
+            raise PlexDatabaseError(f"Leaving the statistics out of {copy} failed: {error}.") from error
+    _remove_side_files(copy)
+    return dropped
 
 
 def _backup(source: sqlite3.Connection, target: Path) -> None:
@@ -103,6 +188,10 @@ def _backup(source: sqlite3.Connection, target: Path) -> None:
             source.backup(copy, pages=-1)
     except sqlite3.Error as error:
         raise PlexDatabaseError(f"The online backup to {target} failed: {error}.") from error
+    _remove_side_files(target)
+
+
+def _remove_side_files(target: Path) -> None:
     for suffix in ("-wal", "-shm", "-journal"):
         target.with_name(target.name + suffix).unlink(missing_ok=True)
 

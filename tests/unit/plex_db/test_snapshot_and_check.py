@@ -98,7 +98,7 @@ def test_a_blobs_db_that_never_rests_is_accepted_only_with_every_vector(
         with pytest.raises(PlexDatabaseError, match="would not fit together"):
             snapshot.take(home, tmp_path / "copy", "indexer", "")
     else:
-        assert snapshot.take(home, tmp_path / "copy", "indexer", "")["copy"]["attempts"] == 3
+        assert snapshot.take(home, tmp_path / "copy", "indexer", "")["copy"]["attempts"] == snapshot.ATTEMPTS
 
 
 def test_a_failed_query_is_never_a_zero(home: Path) -> None:
