@@ -39,6 +39,12 @@ options:
   manifest:
     description: The manifest of the pair. Default is C(manifest.json) in O(dir).
     type: path
+  require_manifest:
+    description:
+      - Fail without a manifest. Where it is false and there is none, the pair is not compared with one.
+      - Use false for a pair in a Plex server's own folder while that server is stopped.
+    type: bool
+    default: true
   base_manifest:
     description: The manifest of the snapshot that went out.
     type: path
@@ -126,7 +132,7 @@ warnings_found:
   elements: str
   sample: []
 manifest:
-  description: The manifest of the pair.
+  description: The manifest of the pair; empty when there is none.
   returned: success
   type: dict
   sample: {schema: 1, source: indexer}
@@ -175,6 +181,7 @@ def main() -> None:
         argument_spec={
             "dir": {"type": "path", "required": True},
             "manifest": {"type": "path"},
+            "require_manifest": {"type": "bool", "default": True},
             "base_manifest": {"type": "path"},
             "base_dir": {"type": "path"},
             "listing": {"type": "path"},
@@ -197,7 +204,8 @@ def main() -> None:
     options = module.params
     directory = Path(options["dir"])
     try:
-        described = manifest.load(Path(options["manifest"] or directory / pair.MANIFEST))
+        place = Path(options["manifest"] or directory / pair.MANIFEST)
+        described = manifest.load(place) if options["require_manifest"] or place.exists() else None
         report = check.check(
             directory,
             described,
@@ -222,7 +230,7 @@ def main() -> None:
             problems=problems,
             warnings_found=report.warnings,
         )
-    module.exit_json(changed=False, problems=[], warnings_found=report.warnings, manifest=described)
+    module.exit_json(changed=False, problems=[], warnings_found=report.warnings, manifest=described or {})
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def _check_against(
     limits: Limits,
 ) -> None:
     guards.compare_shape(report.contents, base, report)
-    guards.compare_sonic(report.contents, base, report, limits)
+    guards.compare_vectors(report.contents, base, report, limits)
     if manifest is not None:
         guards.compare_sizes(manifest, base, report, limits)
     proven = listing is not None
@@ -211,11 +211,14 @@ def _check_trash(directory: Path, base: Mapping[str, Any], listing: Listing, rep
         )
 
 
-def integrity(directory: Path, plex_sqlite: Sequence[str], seen_as: str, report: Report) -> None:
+def integrity(
+    directory: Path, plex_sqlite: Sequence[str], seen_as: str, report: Report, only: Sequence[str] = NAMES
+) -> None:
     """Let Plex's own SQLite check both files and their search indexes; damage refuses, a stale search index warns.
 
     :param plex_sqlite: argv of Plex SQLite.
     :param seen_as: the folder of the pair as that command sees it; empty: as here.
+    :param only: names of the files to check.
     """
     if not plex_sqlite:
         report.refuse(
@@ -224,7 +227,7 @@ def integrity(directory: Path, plex_sqlite: Sequence[str], seen_as: str, report:
             "indexes.",
         )
         return
-    for name in NAMES:
+    for name in only:
         path = f"{seen_as or directory}/{name}"
         answer = _ask(plex_sqlite, path, "PRAGMA integrity_check", name, report)
         if answer is None:

@@ -21,8 +21,8 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from .errors import PlexDatabaseError
-from .manifest import version_number
-from .pair import LIBRARY, NAMES
+from .manifest import SONIC_MARK, version_number
+from .pair import BLOBS, LIBRARY, NAMES
 from .reader import columns, open_closed, rows, tables
 
 # Named in a sentence, and kept in a finding at most.
@@ -54,7 +54,8 @@ _POSTER_COLUMNS = (
     "user_music_url",
     "user_clear_logo_url",
 )
-_HAS_CHAPTERS = "(instr({0}, 'Chapter\"') > 0 OR instr({0}, 'Chapter%22') > 0)"
+# An empty list of chapters is `{"Chapters":{}}`, so the word with an s does not count.
+_HAS_CHAPTERS = "(instr({0}, 'Chapter\\\"') > 0 OR instr({0}, 'Chapter%22') > 0)"
 _TITLE = "COALESCE(NULLIF(b.title, ''), b.guid, 'without a title') || ' (id ' || b.id || ')'"
 
 
@@ -200,18 +201,13 @@ def compare_sizes(new: Mapping[str, Any], base: Mapping[str, Any], report: Repor
             )
 
 
-def compare_sonic(new: Mapping[str, Any], base: Mapping[str, Any], report: Report, limits: Limits) -> None:
-    """Sonic data of tracks that had it: hours of work, and nothing in a run takes it away."""
-    for key, before in base.get("sonic", {}).items():
-        now = new.get("sonic", {}).get(key, {"done": 0})["done"]
-        gone = before["done"] - now
-        if gone > before["done"] * limits.markers_gone_percent / 100:
-            report.refuse(
-                "sonic_gone",
-                f"{before['done']} tracks of section {_title_of(base, int(key))} had Sonic data, {now} have it now.",
-                int(key),
-                gone,
-            )
+def compare_vectors(new: Mapping[str, Any], base: Mapping[str, Any], report: Report, limits: Limits) -> None:
+    """Sonic vectors in blobs.db: days of work, and nothing in a run takes them away."""
+    before, now = base.get("sonic_blobs", 0), new.get("sonic_blobs", 0)
+    if before - now > before * limits.markers_gone_percent / 100:
+        report.refuse(
+            "sonic_gone", f"{BLOBS} went out with {before} Sonic vectors and comes back with {now}.", None, before - now
+        )
 
 
 def compare_pairs(
@@ -442,7 +438,7 @@ class _Judge:
         )
 
     def markers(self) -> None:
-        """Items that had markers or chapters and have none now, although they are still there."""
+        """Items that had markers, Sonic data or chapters and have none now, although they are still there."""
         self._analysed(
             "markers (intro, credits)",
             "FROM base.metadata_items b WHERE b.id IN (SELECT metadata_item_id FROM base.taggings WHERE tag_id IN "
@@ -450,6 +446,12 @@ class _Judge:
             "AND EXISTS (SELECT 1 FROM main.metadata_items t WHERE t.id = b.id)",
             "AND NOT EXISTS (SELECT 1 FROM main.taggings g WHERE g.metadata_item_id = b.id "
             "AND g.tag_id IN (SELECT id FROM main.tags WHERE tag_type = 12))",
+        )
+        self._analysed(
+            "Sonic data",
+            "FROM base.metadata_items b JOIN main.metadata_items t ON t.id = b.id "
+            f"WHERE b.metadata_type = 10 AND b.extra_data LIKE '{SONIC_MARK}'",
+            f"AND (t.extra_data IS NULL OR t.extra_data NOT LIKE '{SONIC_MARK}')",
         )
         self._analysed(
             "chapters",
@@ -624,10 +626,6 @@ def _both(theirs: Path, base: Path) -> Iterator[sqlite3.Connection]:
         rows(library, "ATTACH DATABASE ? AS base", (f"file:{quote(str(path))}?mode=ro&immutable=1",))
         rows(library, "PRAGMA temp_store = MEMORY")
         yield library
-
-
-def _title_of(base: Mapping[str, Any], section: int) -> str:
-    return next((repr(entry["title"]) for entry in base["sections"] if entry["id"] == section), str(section))
 
 
 def _list(examples: Sequence[str], count: int) -> str:
