@@ -23,14 +23,14 @@ attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
     support: full
-    details: It only reads; O(findings) is not written in check mode.
+    details: It only reads; neither O(findings) nor a repaired pair is written in check mode.
   diff_mode:
     description: Shows what would be changed in diff mode.
     support: none
   idempotent:
     description: Running it twice does not change more than running it once.
     support: full
-    details: It only reads.
+    details: It only reads. A repair is refused when O(repair_dir) holds a pair already.
 options:
   dir:
     description: The folder of the pair.
@@ -95,6 +95,18 @@ options:
     description: How many times larger than what went out a file may be. Files below 64 MB count as 64 MB.
     type: float
     default: 10.0
+  repair:
+    description:
+      - Recover a pair that Plex's own SQLite calls damaged into a new one in O(repair_dir), page by page, then check
+        that one instead. The pair in O(dir) stays as it is.
+      - Tables are filled from the pages that can still be read, search indexes are built anew, and rows before and
+        after are compared. Counters of ids never fall, so that no id is used twice.
+      - Only for O(depth=full). A pair that is not what its manifest says was damaged on its way and is not repaired.
+    type: bool
+    default: false
+  repair_dir:
+    description: The folder for the repaired pair; needed with O(repair=true).
+    type: path
   findings:
     description: File for every problem with up to 100 examples each, as JSON, when there is something to tell.
     type: path
@@ -131,6 +143,11 @@ warnings_found:
   type: list
   elements: str
   sample: []
+repaired:
+  description: The folder of the repaired pair; empty when nothing was repaired.
+  returned: success
+  type: str
+  sample: ''
 manifest:
   description: The manifest of the pair; empty when there is none.
   returned: success
@@ -140,13 +157,14 @@ manifest:
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
 
 MISSING: ImportError | None = None
 try:
-    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import check, listing, manifest, pair
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import check, listing, manifest, pair, repair
 except ImportError as error:
     MISSING = error
 
@@ -175,6 +193,34 @@ def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
     )
 
 
+def look(directory: Path, described: dict[str, Any] | None, options: dict[str, Any]) -> check.Report:
+    """Check one pair as the options say."""
+    return check.check(
+        directory,
+        described,
+        base=manifest.load(Path(options["base_manifest"])) if options["base_manifest"] else None,
+        base_directory=Path(options["base_dir"]) if options["base_dir"] else None,
+        listing=listing.load(Path(options["listing"])) if options["listing"] else None,
+        depth=options["depth"],
+        plex_sqlite=options["plex_sqlite"],
+        plex_sqlite_directory=options["plex_sqlite_dir"],
+        limits=check.Limits(**{name: options[name] for name in LIMITS}),
+    )
+
+
+def mend(directory: Path, described: dict[str, Any] | None, options: dict[str, Any]) -> str:
+    """Recover the pair into the folder for it; what came of it, in words."""
+    recovered = repair.repair(
+        directory,
+        Path(options["repair_dir"]),
+        options["plex_sqlite"],
+        base=Path(options["base_dir"]) if options["base_dir"] else None,
+        manifest=described,
+        source=(described or {}).get("source", "indexer"),
+    )
+    return f"The pair in {directory} was damaged and is recovered in {options['repair_dir']}. {repair.words(recovered)}"
+
+
 def main() -> None:
     """Check the pair; every problem is told at once."""
     module = AnsibleModule(
@@ -195,8 +241,11 @@ def main() -> None:
             "markers_gone_percent": {"type": "float", "default": 1.0},
             "size_percent": {"type": "float", "default": 50.0},
             "growth_factor": {"type": "float", "default": 10.0},
+            "repair": {"type": "bool", "default": False},
+            "repair_dir": {"type": "path"},
             "findings": {"type": "path"},
         },
+        required_if=[("repair", True, ("repair_dir",))],
         supports_check_mode=True,
     )
     if MISSING is not None:
@@ -206,17 +255,16 @@ def main() -> None:
     try:
         place = Path(options["manifest"] or directory / pair.MANIFEST)
         described = manifest.load(place) if options["require_manifest"] or place.exists() else None
-        report = check.check(
-            directory,
-            described,
-            base=manifest.load(Path(options["base_manifest"])) if options["base_manifest"] else None,
-            base_directory=Path(options["base_dir"]) if options["base_dir"] else None,
-            listing=listing.load(Path(options["listing"])) if options["listing"] else None,
-            depth=options["depth"],
-            plex_sqlite=options["plex_sqlite"],
-            plex_sqlite_directory=options["plex_sqlite_dir"],
-            limits=check.Limits(**{name: options[name] for name in LIMITS}),
-        )
+        report = look(directory, described, options)
+        mended = ""
+        if options["repair"] and check.is_repairable(report):
+            if module.check_mode:
+                module.exit_json(changed=True, problems=[], warnings_found=report.warnings, manifest={}, repaired="")
+            mended = mend(directory, described, options)
+            directory = Path(options["repair_dir"])
+            described = manifest.load(directory / pair.MANIFEST)
+            report = look(directory, described, options)
+            report.warnings.insert(0, mended)
         if options["findings"] and (report.problems or report.warnings) and not module.check_mode:
             check.write_findings(Path(options["findings"]), report)
     except (PlexDatabaseError, OSError) as error:
@@ -230,7 +278,13 @@ def main() -> None:
             problems=problems,
             warnings_found=report.warnings,
         )
-    module.exit_json(changed=False, problems=[], warnings_found=report.warnings, manifest=described or {})
+    module.exit_json(
+        changed=bool(mended),
+        problems=[],
+        warnings_found=report.warnings,
+        manifest=described or {},
+        repaired=str(directory) if mended else "",
+    )
 
 
 if __name__ == "__main__":

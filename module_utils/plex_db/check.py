@@ -30,6 +30,7 @@ __all__ = [
     "check",
     "guard",
     "integrity",
+    "is_repairable",
     "sentences",
     "write_findings",
 ]
@@ -90,6 +91,11 @@ def as_dict(problem: Problem) -> dict[str, Any]:
         "count": problem.count,
         "examples": list(problem.examples),
     }
+
+
+def is_repairable(report: Report) -> bool:
+    """Is the pair damaged inside, and nothing else wrong with it? What a line cut short is to be sent again instead."""
+    return bool(report.problems) and all(problem.code in ("integrity", "unreadable") for problem in report.problems)
 
 
 def write_findings(path: Path, report: Report) -> None:

@@ -88,6 +88,20 @@ def open_elsewhere(directory: Path, sql: str = "SELECT COUNT(*) FROM metadata_it
     return process
 
 
+def write_elsewhere(path: Path, sql: str) -> None:
+    """Commit a statement in another process, as Plex does, without folding the -wal in.
+
+    Not in this one: it would have two SQLite libraries (apsw's and Python's) on one file, and the locks of a file
+    belong to the whole process.
+    """
+    code = (
+        "import os, sys; from sandbox.plex import database; "
+        "database.connect(sys.argv[1]).execute(sys.argv[2]); os._exit(0)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    subprocess.run([sys.executable, "-c", code, str(path), sql], check=True, env=environment)
+
+
 def end(process: subprocess.Popen[str]) -> None:
     """End it as kill -9 would: nothing is folded in, the -wal stays."""
     process.kill()

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db import chec
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
 
 from tests.unit.plex_db import building
+
+VECTOR = "INSERT INTO blobs(blob, linked_type, linked_id, blob_type) VALUES(x'00', 'metadata_item', 9, 7)"
+
+MARK = f"UPDATE metadata_items SET extra_data = '{building.SONIC}' WHERE id = 9"  # noqa: S608
 
 
 @pytest.fixture
@@ -230,6 +235,92 @@ def test_the_database_code_runs_without_anything_but_the_standard_library() -> N
     folder = building.REPO / "module_utils"
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); "
-        "import plex_db.install, plex_db.snapshot, plex_db.check, plex_db.paths, plex_db.listing"
+        "import plex_db.install, plex_db.snapshot, plex_db.check, plex_db.repair, plex_db.paths, plex_db.listing"
     )
     subprocess.run([sys.executable, "-S", "-I", "-c", code, str(folder)], check=True)
+
+
+def test_both_copies_are_of_one_moment_although_the_source_goes_on(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A track gets its mark and its vector while library.db is being copied: neither copy has them."""
+    real = snapshot._backup
+
+    def slow(source: sqlite3.Connection, target: Path) -> None:
+        if pair.LIBRARY in target.name:
+            building.write_elsewhere(home / pair.BLOBS, VECTOR)
+            building.write_elsewhere(home / pair.LIBRARY, MARK)
+        real(source, target)
+
+    monkeypatch.setattr(snapshot, "_backup", slow)
+    described = snapshot.take(home, tmp_path / "copy", "indexer", "")
+    assert described["copy"]["gap"] == "none"
+    assert (described["sonic"]["1"]["done"], described["sonic_blobs"]) == (3, 3)
+    later = snapshot.take(home, tmp_path / "later", "indexer", "")
+    assert (later["sonic"]["1"]["done"], later["sonic_blobs"]) == (4, 4)
+
+
+def test_a_commit_between_the_two_moments_is_noticed_and_another_moment_is_taken(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "PAUSE_SECONDS", 0.0)
+    real, pinned = snapshot._pin, []
+
+    def pin(connection: sqlite3.Connection) -> None:
+        real(connection)
+        pinned.append(connection)
+        if len(pinned) == 1:
+            building.write_elsewhere(home / pair.BLOBS, VECTOR)
+
+    monkeypatch.setattr(snapshot, "_pin", pin)
+    described = snapshot.take(home, tmp_path / "copy", "indexer", "")
+    assert (described["copy"]["attempts"], described["copy"]["gap"]) == (2, "none")
+
+
+def test_statistics_are_left_out_only_when_asked_and_never_at_home(home: Path, tmp_path: Path) -> None:
+    row = (
+        "INSERT INTO statistics_bandwidth(account_id, device_id, timespan, at, lan, bytes) VALUES(1, 1, 6, ?, 1, 4711)"
+    )
+    building.write(home / pair.LIBRARY, *[(row, moment) for moment in range(500)])
+    before = (home / pair.LIBRARY).read_bytes()
+    whole = snapshot.take(home, tmp_path / "whole", "home", "")
+    assert whole["statistics"]["statistics_bandwidth"]["rows"] == 500
+    assert whole["statistics"]["statistics_bandwidth"]["bytes"] > 5000
+    lean = snapshot.take(home, tmp_path / "lean", "home", "", drop_statistics=True)
+    assert lean["copy"]["dropped_statistics"]["statistics_bandwidth"] == 500
+    assert lean["statistics"]["statistics_bandwidth"]["rows"] == 0
+    assert lean["sequences"] == whole["sequences"]
+    assert codes(tmp_path / "lean") == []
+    sizes = [len(zlib.compress((tmp_path / name / pair.LIBRARY).read_bytes())) for name in ("lean", "whole")]
+    assert sizes[0] < sizes[1] - 3000
+    header = (tmp_path / "lean" / pair.LIBRARY).read_bytes()[18:20]
+    assert header == before[18:20], "the journal mode that Plex expects"
+    assert (home / pair.LIBRARY).read_bytes() == before
+
+
+def test_bloat_is_told_with_the_setting_that_helps(base: Path) -> None:
+    described = manifest.load(base / pair.MANIFEST)
+    assert snapshot.statistics_words(described) == ""
+    described["files"][pair.LIBRARY]["size"] = 15_000_000_000
+    described["statistics"]["statistics_bandwidth"] = {"rows": 90_000_000, "bytes": 12_700_000_000}
+    words = snapshot.statistics_words(described)
+    assert "12700.0 MB of the 15000.0 MB" in words
+    assert "plexburst_drop_statistics" in words
+    described["statistics"]["statistics_bandwidth"]["bytes"] = None
+    assert snapshot.statistics_words(described) == ""
+
+
+def test_a_sick_search_index_is_found_where_integrity_check_says_nothing(base: Path, tmp_path: Path) -> None:
+    """SQLite before 3.44 leaves search indexes out of integrity_check: they are asked one by one."""
+    script = tmp_path / "plex_sqlite.py"
+    script.write_text(
+        "import sys\nsql = sys.argv[2]\nprint('ok' if 'integrity_check' in sql else '')\n"
+        "bad = 'integrity-check' in sql and 'tag_titles' in sql\n"
+        "sys.exit('Error: database disk image is malformed' if bad else 0)\n"
+    )
+    report = check.check(
+        base, manifest.load(base / pair.MANIFEST), depth="full", plex_sqlite=[sys.executable, str(script)]
+    )
+    assert report.problems == []
+    assert len(report.warnings) == 2
+    assert "INSERT INTO fts4_tag_titles_icu(fts4_tag_titles_icu) VALUES('rebuild')" in report.warnings[0]
