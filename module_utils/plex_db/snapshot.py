@@ -95,7 +95,7 @@ def statistics_words(manifest: Mapping[str, Any]) -> str:
     return (
         f"{megabytes(total)} of the {megabytes(whole)} of {LIBRARY} are Plex's own statistics ({count} rows in "
         f"{largest}), which no library needs. plexburst_drop_statistics: true leaves them out of what travels; "
-        "home's own file is never changed by that."
+        "home's own stay as they are."
     )
 
 
