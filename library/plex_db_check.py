@@ -39,10 +39,10 @@ options:
   manifest:
     description: The manifest of the pair. Default is C(manifest.json) in O(dir).
     type: path
-  require_manifest:
+  with_manifest:
     description:
-      - Fail without a manifest. Where it is false and there is none, the pair is not compared with one.
-      - Use false for a pair in a Plex server's own folder while that server is stopped.
+      - Compare the pair with its manifest, and fail without one.
+      - Use false for a pair in the own folder of a Plex server that is stopped; no manifest knows what it did since.
     type: bool
     default: true
   base_manifest:
@@ -227,7 +227,7 @@ def main() -> None:
         argument_spec={
             "dir": {"type": "path", "required": True},
             "manifest": {"type": "path"},
-            "require_manifest": {"type": "bool", "default": True},
+            "with_manifest": {"type": "bool", "default": True},
             "base_manifest": {"type": "path"},
             "base_dir": {"type": "path"},
             "listing": {"type": "path"},
@@ -254,7 +254,7 @@ def main() -> None:
     directory = Path(options["dir"])
     try:
         place = Path(options["manifest"] or directory / pair.MANIFEST)
-        described = manifest.load(place) if options["require_manifest"] or place.exists() else None
+        described = manifest.load(place) if options["with_manifest"] else None
         report = look(directory, described, options)
         mended = ""
         if options["repair"] and check.is_repairable(report):

@@ -274,7 +274,9 @@ class _Judge:
             elsewhere = self._count(
                 "SELECT COUNT(*) FROM gone g WHERE g.section IS ? AND g.kind IS ? AND EXISTS ("
                 "SELECT 1 FROM base.media_items mi JOIN base.media_parts mp ON mp.media_item_id = mi.id "
-                "JOIN main.media_parts p ON p.file = mp.file WHERE mi.metadata_item_id = g.id AND mp.file != '')",
+                "JOIN main.media_parts p ON p.file = mp.file JOIN main.media_items m ON m.id = p.media_item_id "
+                "JOIN main.metadata_items t ON t.id = m.metadata_item_id "
+                "WHERE mi.metadata_item_id = g.id AND mp.file != '')",
                 (section, kind),
             )
             words = f" ({elsewhere} of them have another id now, ids never change)" if elsewhere else ""

@@ -124,7 +124,7 @@ def test_a_damaged_pair_is_refused_and_repaired_only_when_asked(home: Path, tmp_
     place = data.index(b"/Media/Music/A/B/0004.flac") // 1024 * 1024
     library.write_bytes(data[:place] + b"\xee" * 1024 + data[place + 1024 :])
     before = library.read_bytes()
-    arguments = {"dir": str(home), "require_manifest": False, "depth": "full", "plex_sqlite": [str(script)]}
+    arguments = {"dir": str(home), "with_manifest": False, "depth": "full", "plex_sqlite": [str(script)]}
     refused = run_module("plex_db_check", arguments)
     assert refused["failed"]
     assert {problem["code"] for problem in refused["problems"]} <= {"integrity", "unreadable"}
