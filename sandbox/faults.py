@@ -61,6 +61,17 @@ class Faults:
             self.replace(values)
             return True
 
+    def take_value(self, name: str) -> Any:
+        """Use up a fault that happens once: its value, and it is off; None when it was off already."""
+        with self._lock:
+            self._refresh()
+            if name not in self._values:
+                return None
+            values = dict(self._values)
+            value = values.pop(name)
+            self.replace(values)
+            return value
+
     def _refresh(self) -> None:
         try:
             info = self.path.stat()

@@ -39,6 +39,7 @@ _PROGRAMS = {
     "Plex Transcoder": "transcoder",
     "Plex Music Analyzer": "analyzer",
     "Plex SQLite": "sqlite",
+    "restart-on-failure": "restarting",
 }
 
 
@@ -270,6 +271,10 @@ class Supervisor:
                 "ssh_port": SSH_PORT,
                 "plex_port": self.block.indexer_plex_port,
                 "plex_command": [str(layout.programs / "Plex Media Server")],
+                "plex_supervised": [
+                    str(layout.programs / "restart-on-failure"),
+                    str(layout.programs / "Plex Media Server"),
+                ],
                 "plex_sqlite": [str(layout.programs / "Plex SQLite")],
                 "environment": self._plex_environment("indexer"),
             },

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import asyncssh
 from sandbox import processes
 from sandbox.faults import Faults
 from sandbox.machines import REPO, STANDARD_PATH, cloudinit, ssh
+from sandbox.machines.troubles import Troubles
 
 _PR_SET_CHILD_SUBREAPER = 36
 _SHADOW = """raise ModuleNotFoundError("No module named '_sqlite3' (sandbox fault no_sqlite3)", name="_sqlite3")\n"""
@@ -43,12 +45,16 @@ class Runner:
             loop.add_signal_handler(number, stop.set)
         boot = asyncio.create_task(self._boot())
         boot.add_done_callback(lambda task: stop.set() if not task.cancelled() and task.exception() else None)
-        vanish = asyncio.create_task(self._vanish())
+        beside = [asyncio.create_task(self._vanish())]
+        if self._faults is not None:
+            beside.append(asyncio.create_task(Troubles(self._home, self._faults).run()))
+            beside[-1].add_done_callback(_say_why)
         await stop.wait()
-        vanish.cancel()
+        for task in beside:
+            task.cancel()
         if not boot.done():
             boot.cancel()
-        await asyncio.gather(boot, vanish, return_exceptions=True)
+        await asyncio.gather(boot, *beside, return_exceptions=True)
         await self._shut_down()
         if not boot.cancelled() and (error := boot.exception()) is not None:
             raise error
@@ -173,6 +179,12 @@ class Runner:
         running = asyncio.to_thread(processes.of_sandbox, self._home)
         ours = set(await running) | _descendants(os.getpid())
         await asyncio.to_thread(processes.end, sorted(ours), self._options.grace_seconds)
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    """A task beside the machine's own that failed must not be silently off: into the machine's log."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        traceback.print_exception(error)
 
 
 def _children(pid: int) -> list[int]:

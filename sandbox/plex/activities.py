@@ -38,3 +38,5 @@ class ScanJob:
     section_id: int
     force: bool = False
     path: str | None = None
+    cost: float = 1.0
+    """How many times as long as usual each item takes."""

@@ -325,6 +325,7 @@ class Library:
         for part, file, media, metadata_type in parts:
             if not self.volumes.exists(file):
                 return False
+            self.volumes.wait_for_content(file)
             host = self.volumes.host_path(file)
             section_type = {db.EPISODE: db.SHOW, db.TRACK: db.ARTIST}.get(metadata_type, metadata_type)
             try:

@@ -348,7 +348,8 @@ class Runtime:
             arguments.append("--force")
         self.log.write("INFO", f"Library section {job.section_id} ({title}) will be updated, force={int(job.force)}.")
         trash = "1" if self.preferences.on("autoEmptyTrash") else "0"
-        child = self.start_child(children.SCANNER, arguments, fixed=True, environment={EMPTY_TRASH_ENV: trash})
+        environment = {EMPTY_TRASH_ENV: trash, children.SPEED_ENV: str(children.speed() * job.cost)}
+        child = self.start_child(children.SCANNER, arguments, fixed=True, environment=environment)
         with self._guard:
             self._scan_child = child
         outcome: dict[str, Any] = {}
@@ -399,7 +400,21 @@ class Runtime:
             arguments = self._analyses.get()
             if arguments is None:
                 return
+            analysis = arguments[0].startswith("--analyze")
+            seconds = self.faults.take_value("analysis_in_transcoder") if analysis else None
+            if seconds:
+                self.work_in_transcoder(float(seconds), lambda: False)
             self.run_scanner(arguments, lambda: False)
+
+    def work_in_transcoder(self, seconds: float, should_stop: Callable[[], bool]) -> None:
+        """A ``Plex Transcoder`` that works for so long (half of the time, on one core), with no activity of its own."""
+        child = self.start_child(children.TRANSCODER, [])
+        try:
+            end = time.monotonic() + seconds
+            while time.monotonic() < end and not should_stop() and not self.stopping.wait(0.2):
+                child.ask({"burn": 0.2})
+        finally:
+            self.end_child(child)
 
     def run_scanner(self, arguments: list[str], should_stop: Callable[[], bool]) -> None:
         """One scanner run over items, with its activity."""

@@ -231,6 +231,7 @@ class Scan:
 
     def _take(self, file: str, name: str, size: int, mtime: int) -> FoundFile:
         self.work()
+        self.library.volumes.wait_for_content(file)
         try:
             found = PROBES[self.section.type](self.library.volumes.host_path(file))
         except probe.ProbeError:

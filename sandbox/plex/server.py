@@ -81,6 +81,7 @@ def _serve(runtime: Runtime, api: Api, faults: Faults, stop: threading.Event) ->
         runtime.open()
         api.ready()
     while not stop.wait(0.2):
+        runtime.butler.look_at_the_clock()
         crash = faults.get("crash_after")
         if crash is not None and time.monotonic() - runtime.started >= float(crash):
             os._exit(_CRASH_CODE)  # as after kill -9: nothing is checkpointed, nothing is cleaned up

@@ -25,6 +25,7 @@ def decode(volumes: Volumes, source: str, target: Path) -> int:
     Raises OSError or av.FFmpegError.
     """
     volumes.stat(source)
+    volumes.wait_for_content(source)
     samples = 0
     resampler = av.AudioResampler(format="s16", layout="mono", rate=_RATE)
     with av.open(str(volumes.host_path(source)), "r") as container, wave.open(str(target), "wb") as output:
@@ -52,6 +53,10 @@ def main() -> int:
         return 0
     children.retitle(children.TRANSCODER, children.receive() or [])
     while (job := children.receive()) is not None:
+        if "burn" in job:
+            children.burn(job["burn"])
+            children.answer({})
+            continue
         children.retitle(children.TRANSCODER, ("-i", job["source"], "-f", "wav", job["target"]))
         try:
             children.answer({"samples": decode(volumes, job["source"], Path(job["target"]))})

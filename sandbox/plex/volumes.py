@@ -1,7 +1,8 @@
 """What the server sees of the host's files: ``-v HOST:PATH`` of Docker, done by translating paths.
 
 The fault ``mount_dead`` (true, or a list of server paths) is a dead rclone mount as people met it (facts/plex.md §1.3):
-the directory cache still lists every name, no file can be read, folder dates are unknown.
+the directory cache still lists every name, no file can be read, folder dates are unknown. ``mount_slow`` (seconds) is a
+line so full that the content of each file takes so long.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -109,6 +111,14 @@ class Volumes:
         if self.dead(path):
             raise OSError(errno.ENOTCONN, "Socket not connected", path)
         return self.host_path(path).stat()
+
+    def wait_for_content(self, path: str) -> None:
+        """The fault ``mount_slow`` (seconds): so long the content of one file takes to arrive. Ends when it is off."""
+        began = time.monotonic()
+        while self._faults is not None and time.monotonic() - began < float(self._faults.get("mount_slow") or 0.0):
+            if self.dead(path):
+                return
+            time.sleep(0.1)
 
     def exists(self, path: str) -> bool:
         """Whether the file is there and can be read, which is all the scanner asks."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -527,6 +529,78 @@ def test_stuck_means_a_busy_cpu_and_a_frozen_counter(make: Make) -> None:
     server.set_faults()
     server.idle()
     assert analysed(server) == 12
+
+
+def test_a_refresh_of_all_metadata_comes_before_sonic_once(make: Make) -> None:
+    server = make()
+    server.set_faults(refresh_before_sonic=1000)
+    server.start()
+    server.call("POST", "/butler/MusicAnalysis")
+    wait_for(lambda: "library.refresh.items" in server.get("/activities").text)
+    assert [kid.name() for kid in children(server)] == ["Plex Media Scanner"]
+    assert analysed(server) == 0
+    server.call("DELETE", "/library/sections/all/refresh")
+    wait_for(lambda: analysed(server) == 12)
+    assert server.faults_file.read_text().strip() == "{}"
+
+
+def test_a_task_comes_by_schedule_and_goes_when_it_is_stopped(make: Make) -> None:
+    server = make()
+    server.start()
+    server.call("PUT", "/:/prefs?ButlerTaskDeepMediaAnalysis=0")
+    server.set_faults(butler_due={"DeepMediaAnalysis": 300})
+    wait_for(lambda: "DeepMediaAnalysis" in server.get("/activities").text)
+    wait_for(lambda: [kid.name() for kid in children(server)] == ["Plex Transcoder"])
+    assert server.call("DELETE", "/butler").status == 200
+    server.idle()
+    assert children(server) == []
+
+
+def test_an_analysis_may_show_nothing_but_a_transcoder(make: Make) -> None:
+    server = make()
+    server.set_faults(analysis_in_transcoder=2)
+    server.start()
+    server.call("PUT", f"/library/sections/{MUSIC}/analyze")
+    wait_for(lambda: [kid.name() for kid in children(server)] == ["Plex Transcoder"])
+    assert server.get("/activities").xml.get("size") == "0"
+    done = "SELECT count(*) FROM media_items WHERE media_analysis_version > 0 AND library_section_id = 1"
+    wait_for(lambda: query(server, done)[0][0] == 12)
+
+
+def test_a_slow_line_keeps_every_file_waiting_until_it_is_quick_again(make: Make) -> None:
+    server = make()
+    server.set_faults(mount_slow=3600)
+    server.start()
+    server.call("POST", "/butler/MusicAnalysis")
+    wait_for(lambda: [kid.name() for kid in children(server)] == ["Plex Transcoder"])
+    assert analysed(server) == 0
+    server.set_faults()
+    wait_for(lambda: analysed(server) == 12)
+
+
+def test_what_fails_is_started_again_ever_later_and_what_ends_well_is_not(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sandbox.plex.restarting"]
+    failing = "import sys, pathlib; f = pathlib.Path(sys.argv[1]); n = len(f.read_text()) if f.exists() else 0;"
+    failing += "f.write_text('x' * (n + 1)); sys.exit(137 if n < 2 else 0)"
+    done = subprocess.run(
+        [*command, sys.executable, "-c", failing, str(tmp_path / "starts")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert (tmp_path / "starts").read_text() == "xxx"
+    assert done.stderr.splitlines() == [
+        "ended with code 137; restart 1 in 0.1 s",
+        "ended with code 137; restart 2 in 0.2 s",
+    ]
+    asked = subprocess.Popen(
+        [*command, sys.executable, "-c", "print(1, flush=True); import time; time.sleep(600)"], stdout=subprocess.PIPE
+    )
+    assert asked.stdout is not None
+    asked.stdout.readline()
+    asked.terminate()
+    assert asked.wait(20) != 0
 
 
 # -- the account
