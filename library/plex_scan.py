@@ -265,10 +265,11 @@ def force(module: AnsibleModule) -> dict[str, Any]:
 
 
 def cancel(module: AnsibleModule) -> dict[str, Any]:
-    """Stop the scan."""
+    """Stop the scan, and every scheduled task: one that runs instead of it, or reads from a mount that died."""
     client = make_client(module.params)
     section = sections.find_section(client, module.params["section"])
     sections.cancel_refresh(client, section.id)
+    sections.stop_butler(client)
     return {"changed": True}
 
 

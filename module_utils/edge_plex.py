@@ -126,6 +126,7 @@ def sample_args(params: dict[str, Any], section_ids: list[int], probe_section_id
         "scope",
         "database_dir",
         "path_map",
+        "probe_count",
         "probe_timeout",
         "max_missing_percent",
     )
@@ -148,7 +149,8 @@ def observe(params: dict[str, Any]) -> Sample:
     except CountersError as error:
         values["counters_error"] = error.message
         values["counters_busy"] = isinstance(error, CountersBusy)
-    if params["probe_section"] is not None:
+    # What files there are says the database: one that is busy has just been waited for.
+    if params["probe_section"] is not None and not values.get("counters_busy"):
         try:
             values["mount"] = probe_section(params, params["probe_section"])
         except CountersError as error:

@@ -23,6 +23,9 @@ SAMPLE = "plexburst.core.plex_sample"
 PROBE_EVERY = 2.0
 """Seconds between two probes of the mount at least; a profile with a longer interval probes with every sample."""
 
+RESTING_LOOKS = 4
+"""So often Plex's workers are looked for at least before they are said to run on."""
+
 NEXT = {
     "mount_dead": "Nothing at home was touched. Look at rclone's log (logs/ of the run folder) and at the line to the "
     "remote, then run again. (Given plex_index_remount_tasks, the role plex_index mounts again once per library.)",
@@ -110,8 +113,10 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         args = {**plan["sample"], "probe_section": None, "api_count": False}
         if self._task.args.get("token"):
             args["token"] = self._task.args["token"]
-        quiet = 0
-        while time.time() < end:
+        quiet = looks = 0
+        # Looks count too: on a slow line one of them may take longer than the patience of a short profile.
+        while time.time() < end or looks < RESTING_LOOKS:
+            looks += 1
             try:
                 sample = self._samples(dict(args))[-1]
             except watch.SampleMissed as missed:
@@ -240,7 +245,7 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
             profile=profile,
             title=plan["title"],
             observe=observe,
-            act=self._act,
+            act=lambda step: self._act(step, plan["task"]),
             emit=lambda line: display.display(f"[{host}] {line}"),
             clock=time.time,
             sleep=time.sleep,
@@ -278,15 +283,15 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         except (AnsibleError, AttributeError) as error:  # local connections have no reset
             Display().vvv(f"connection reset: {error}")
 
-    def _act(self, step: str) -> bool:
-        """Carry out a verdict's step; False when it could not be."""
+    def _act(self, step: str, task: str) -> bool:
+        """Carry out a verdict's step; False when it could not be. A wait for calm has nothing to start again."""
         steps = {
             verdict.START_AGAIN: ("again",),
             verdict.CANCEL_SCAN: ("cancel",),
             verdict.CANCEL_BUTLER: ("cancel", "again"),
             verdict.CANCEL_REFRESH: ("cancel", "again"),
         }[step]
-        for name in steps:
+        for name in steps[:1] if task == "stabilise" else steps:
             try:
                 result = self._module(name)
             except AnsibleConnectionFailure as error:

@@ -228,6 +228,8 @@ class Watcher:
         self.emit(f"{self.task.kind} {self.title}: {result.reason.replace('_', ' ')}. {result.advice}")
         done = self.act(result.next_step)
         self._steps.append(result.next_step)
+        if not done and result.reason == "plex_restarting":
+            return True  # it fell once more while it was asked; the next look says whether that is a loop
         go_on = done and result.state == STALLED and result.next_step != CANCEL_SCAN
         if go_on:
             again = 0 if result.next_step == CANCEL_BUTLER else 1

@@ -73,21 +73,22 @@ def _silent(
             "Plex does not accept the token any more: it was unclaimed, or claimed by another account.",
         )
     _, silent = trailing(window, lambda sample: not sample.answered, now)
-    if silent > profile.silent_after:
-        return Verdict(
-            UNHEALTHY,
-            "plex_maintenance" if last.maintenance else "plex_silent",
-            {"seconds": round(silent), "last": last.maintenance or last.problem},
-            f"Plex has not answered for {span(silent)}: {last.maintenance or last.problem} Look at its log.",
-        )
     _, busy = trailing(window, lambda sample: sample.counters_busy, now)
-    if busy > profile.busy_after:
+    # A locked database silences Plex's API too (all but /identity, which needs none): then that is the cause.
+    if busy > profile.busy_after or (silent > profile.silent_after and busy >= silent):
         return Verdict(
             UNHEALTHY,
             "plex_busy_db",
             {"seconds": round(busy), "error": last.counters_error},
             f"The database has been locked for {span(busy)}. Something else writes in it; look for a "
             "second Plex or a backup.",
+        )
+    if silent > profile.silent_after:
+        return Verdict(
+            UNHEALTHY,
+            "plex_maintenance" if last.maintenance else "plex_silent",
+            {"seconds": round(silent), "last": last.maintenance or last.problem},
+            f"Plex has not answered for {span(silent)}: {last.maintenance or last.problem} Look at its log.",
         )
     blind, _ = trailing(window, lambda sample: bool(sample.processes_error) and sample.answered, now)
     if blind >= 3:

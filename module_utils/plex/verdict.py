@@ -72,6 +72,9 @@ def judge(task: Task, samples: Sequence[Sample], profile: Profile, now: float) -
         waiting = "database_busy" if last.counters_busy else "no_answer_yet"
         return _timed_out(task, profile, now) if late else Verdict(RUNNING, waiting, look_again=soon(profile))
     verdict = _JUDGES[task.kind](task, window, profile, now)
+    if verdict.state in (COMPLETE, IDLE) and task.kind != "stabilise" and _mount_in_doubt(window):
+        # One failed probe is no dead mount, and no good end either: the next one decides.
+        verdict = Verdict(RUNNING, "mount_in_doubt", verdict.evidence, look_again=soon(profile))
     counted = last.counters
     if verdict.final and task.kind != "stabilise" and counted is not None and not counted.full:
         # Nothing ends on an increment: everything is counted once more first.
@@ -81,6 +84,11 @@ def judge(task: Task, samples: Sequence[Sample], profile: Profile, now: float) -
     if verdict.state == RUNNING and not verdict.look_again:
         verdict = replace(verdict, look_again=_next_look(task, window, profile, now))
     return _with_drift(window, verdict)
+
+
+def _mount_in_doubt(window: Sequence[Sample]) -> bool:
+    probe = next((sample.mount for sample in reversed(window) if sample.mount is not None), None)
+    return probe is not None and not probe.ok
 
 
 def _with_drift(window: Sequence[Sample], verdict: Verdict) -> Verdict:

@@ -130,6 +130,19 @@ def test_a_mount_that_is_dead_only_for_plex_is_proved_by_what_it_trashed(plex: S
     assert result["trashed_but_readable"]
 
 
+def test_a_scheduled_task_that_comes_while_scanning_is_stopped_and_the_scan_is_not_repeated(plex: Simulator) -> None:
+    plex.faults(butler_due={"DeepMediaAnalysis": 600})
+    hasty = {"profile_overrides": {"named_after": 2}}
+    code, output, result = play(plex, [watched(plex, "plex_scan", section="Music", **hasty)])
+    assert code == 0, output
+    assert result["watched"]["state"] == "complete"
+    assert (result["settled"]["state"], result["settled"]["steps"]) == ("complete", ["cancel_butler"]), output
+    assert "DeepMediaAnalysis" in output
+    log = (plex.support / "Logs" / "Plex Media Server.log").read_text()
+    assert log.count("will be updated") == 1
+    assert log.count("Butler: DeepMediaAnalysis ended") == 1
+
+
 def test_sonic_runs_to_the_last_track_and_then_in_no_time(plex: Simulator) -> None:
     code, output, result = play(
         plex,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -343,6 +344,28 @@ def test_a_database_busy_for_ever_is_named() -> None:
     trace = every(60, 3600, lambda _: {"counters": None, "counters_error": "busy", "counters_busy": True})
     verdict, _ = replay(task("scan"), trace, SCAN)
     assert (verdict.state, verdict.reason) == (UNHEALTHY, "plex_busy_db")
+
+
+def test_nothing_ends_well_on_a_probe_that_failed() -> None:
+    # Invented from facts 1.3 (the mount dies in the last second of a scan): the next probe decides.
+    begun = task("scan", scanned_before=100)
+    over = {"sections": (section(scanned_at=150),)}
+    trace = [sample(0.0, **over), sample(20.0, **over, mount=DEAD), sample(40.0, **over, mount=None)]
+    verdict = judge(begun, trace, SCAN, 40.0)
+    assert (verdict.state, verdict.reason) == (RUNNING, "mount_in_doubt")
+    assert judge(begun, [*trace, sample(45.0, **over, mount=DEAD)], SCAN, 45.0).reason == "mount_dead"
+    again = replace(DEAD, ok=True, problem="")
+    assert judge(begun, [*trace, sample(45.0, **over, mount=again)], SCAN, 45.0).state == COMPLETE
+
+
+def test_a_locked_database_that_silences_plex_is_not_taken_for_a_plex_that_died() -> None:
+    # Facts 2.1: /identity stays 200 while the database is locked; everything that reads it gives up.
+    locked = {"counters": None, "counters_error": "busy", "counters_busy": True, "answered": False, "problem": "500"}
+    trace = every(60, 3600, lambda _: locked)
+    assert SCAN.silent_after <= SCAN.busy_after
+    assert replay(task("scan"), trace, SCAN)[0].reason == "plex_busy_db"
+    dead = every(60, 3600, lambda t: locked if t < 300 else {**locked, "counters_busy": False, "counters_error": ""})
+    assert replay(task("scan"), dead, SCAN)[0].reason == "plex_silent"
 
 
 def test_a_restart_loop_is_named() -> None:

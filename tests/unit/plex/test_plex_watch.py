@@ -107,6 +107,21 @@ def test_restarts_that_gain_tracks_go_on_up_to_the_profiles_limit() -> None:
     assert outcome.verdict.reason == "queue_empty_incomplete"
 
 
+def test_a_plex_that_fell_again_while_it_was_asked_is_watched_until_the_loop_has_its_name() -> None:
+    # Seen live: the start that a first restart asks for meets a Plex that is down for the second time.
+    def script(t: float) -> Sample:
+        life = int(t / 45)
+        return sample(t, answered=t % 45 > 20, server_pid=100 + life, server_started=45.0 * life, problem="refused")
+
+    world = World(script)
+    made = watcher(world, "scan")
+    made.act = lambda step: bool(world.steps.append(step))
+    outcome = made.run()
+    assert (outcome.verdict.state, outcome.verdict.reason) == ("unhealthy", "plex_restarting")
+    assert outcome.task.restarts == 0
+    assert world.steps
+
+
 def test_a_dead_mount_is_cancelled_once_and_stays_a_failure() -> None:
     world = World(
         lambda t: sample(t, sections=(section(refreshing=True),), mount=DEAD, counters=counters(items=int(t)))
