@@ -27,6 +27,9 @@ options:
     description: Name the server gets before it is claimed, and under which the account lists it.
     type: str
     default: ""
+  name_after:
+    description: Name the server gets once it is signed out, such as RV(previous_name) of its claim.
+    type: str
   deadline:
     description: Seconds to wait for the claim, and for its token, to show.
     type: float
@@ -57,6 +60,10 @@ claimed:
 machine_identifier:
   description: The server's identifier, under which plex.tv lists it.
   returned: success
+  type: str
+previous_name:
+  description: What the server was called before it was claimed, empty for none of its own.
+  returned: when O(state=claimed), not in check mode
   type: str
 version:
   description: Version of the server.
@@ -95,9 +102,11 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     else:
         if client.identity().claimed:
             client = make_client(params)
-        done = claim.unclaim(client, deadline=params["deadline"])
+        done = claim.unclaim(client, name=params["name_after"], deadline=params["deadline"])
         identity, changed = done.identity, done.changed
+    told = {"previous_name": done.previous_name} if wanted and not module.check_mode else {}
     return {
+        **told,
         "changed": changed,
         "claimed": wanted,
         "machine_identifier": identity.machine_identifier,
@@ -111,6 +120,7 @@ def main() -> None:
         "state": {"type": "str", "default": "claimed", "choices": ["claimed", "unclaimed"]},
         "claim_token": {"type": "str", "no_log": True},
         "name": {"type": "str", "default": ""},
+        "name_after": {"type": "str"},
         "deadline": {"type": "float", "default": 120.0},
     }
     module = AnsibleModule(

@@ -28,11 +28,12 @@ POLL = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The server after it: `changed` says whether anything was done."""
+    """The server after it: `changed` says whether anything was done, `previous_name` what it was called before."""
 
     changed: bool
     identity: Identity
     token_present: bool
+    previous_name: str = ""
 
 
 def _wait(
@@ -73,11 +74,12 @@ def claim(
                 "token is not here. Unclaim it, or give its token."
             )
         list_sections(client)
-        return Claimed(changed=False, identity=identity, token_present=True)
+        return Claimed(changed=False, identity=identity, token_present=True, previous_name=_name(client))
     if not claim_token.startswith("claim-"):
         raise ClaimFailed("A claim token begins with 'claim-'; the given one does not. Fetch it with plex_account.")
     client.secrets = (*client.secrets, claim_token)
     client.token = ""
+    previous = _name(client)
     if name:
         preferences.apply(client, {"FriendlyName": name})
     try:
@@ -101,20 +103,33 @@ def claim(
             f"The server is claimed, but no PlexOnlineToken appeared in {preferences_file} within {deadline:g} s."
         )
     list_sections(client)
-    return Claimed(changed=True, identity=client.identity(), token_present=True)
+    return Claimed(changed=True, identity=client.identity(), token_present=True, previous_name=previous)
+
+
+def _name(client: PlexClient) -> str:
+    known = preferences.read_all(client)
+    return str(known["FriendlyName"].value) if "FriendlyName" in known else ""
 
 
 def unclaim(
     client: PlexClient,
     *,
+    name: str | None = None,
     deadline: float = 60.0,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Claimed:
-    """Sign the server out of its account. Idempotent. Raises ClaimFailed when it still says claimed afterwards."""
+    """Sign the server out of its account. Idempotent. Raises ClaimFailed when it still says claimed afterwards.
+
+    `name` is what it is called from then on; a name given back earlier would be published to the account, which finds
+    the run's device by the run's name.
+    """
     identity = client.identity()
     if not identity.claimed:
-        return Claimed(changed=False, identity=identity, token_present=False)
+        renamed = name is not None and name != _name(client)
+        if renamed:
+            preferences.apply(client, {"FriendlyName": name})
+        return Claimed(changed=renamed, identity=identity, token_present=False)
     if not client.token:
         raise ClaimFailed(
             "The server is claimed, and without its token it cannot be unclaimed. Give token or preferences_file."
@@ -125,4 +140,7 @@ def unclaim(
             f"Plex accepted the sign-out, but /identity still says claimed after {deadline:g} s. Remove "
             "the device at plex.tv."
         )
+    client.token = ""
+    if name is not None:
+        preferences.apply(client, {"FriendlyName": name})
     return Claimed(changed=True, identity=client.identity(), token_present=False)

@@ -105,13 +105,19 @@ def test_a_server_is_claimed_named_signed_out_and_removed(fresh: Simulator) -> N
     listed = account(fresh, state="devices")["devices"]
     assert [device["name"] for device in listed] == ["plexburst test-run"]
     assert "token" not in json.dumps(listed)
+    assert done["previous_name"] == ""
     again = run_module("plex_claim", {**fresh.connection(), "claim_token": "claim-unused"})
     assert not again["failed"]
     assert again["changed"] is False
+    assert again["previous_name"] == "plexburst test-run"
 
-    out = run_module("plex_claim", {**fresh.connection(), "state": "unclaimed"})
+    given_back = {**fresh.connection(), "state": "unclaimed", "name_after": "the workstation upstairs"}
+    out = run_module("plex_claim", given_back)
     assert out["changed"], out
-    assert not run_module("plex_claim", {**fresh.connection(), "state": "unclaimed"})["changed"]
+    assert "the workstation upstairs" in fresh.preferences.read_text(encoding="utf-8")
+    assert not run_module("plex_claim", given_back)["changed"]
+    listed = account(fresh, state="devices")["devices"]
+    assert [device["name"] for device in listed] == ["plexburst test-run"]  # by which the run finds what to remove
     who = {"state": "device_absent", "machine_identifier": done["machine_identifier"]}
     account(fresh, **who)
     gone = account(fresh, **who)
