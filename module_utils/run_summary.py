@@ -232,7 +232,14 @@ def judge(
     installed = bool(state.get("home", {}).get("installed"))
     if failure is not None:
         return ("partial" if installed else "failed"), failure
-    return ("partial" if state.get("partial") else "succeeded"), None
+    return ("partial" if _short_of(state) else "succeeded"), None
+
+
+def _short_of(state: Mapping[str, Any]) -> list[str]:
+    """What a run that did not fail still left undone, a sentence each: nothing is silently called complete."""
+    failed = int(state.get("sonic", {}).get("failed") or 0)
+    tracks = [f"{failed} track(s) got no Sonic data; sonic_left.json in the run folder lists each with its cause."]
+    return [*state.get("partial", []), *(tracks if failed else [])]
 
 
 def compose(
@@ -264,7 +271,7 @@ def compose(
         "cloud": cloud,
         "home": home,
     }
-    summary.update({key: state[key] for key in ("plan", "partial") if state.get(key)})
+    summary.update({key: value for key, value in (("plan", state.get("plan")), ("partial", _short_of(state))) if value})
     return summary
 
 

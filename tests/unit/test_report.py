@@ -81,6 +81,13 @@ def test_a_failure_after_home_was_installed_is_partial() -> None:
     assert whole({**STATE, "partial": ["Movies stayed away."]})["status"] == "partial"
 
 
+def test_tracks_that_got_no_sonic_data_are_never_silently_complete() -> None:
+    summary = whole({**STATE, "sonic": {**STATE["sonic"], "failed": 3, "verdict": "tracks_failing"}})
+    assert (summary["status"], summary["failure"]) == ("partial", None)
+    assert "3 track(s)" in summary["partial"][0]
+    assert "sonic_left.json" in summary["partial"][0]
+
+
 def test_leftovers_are_a_failure() -> None:
     summary = whole({"cloud": {"created": ["server/1"], "leftovers": ["server/1"]}})
     assert summary["status"] == "failed"
