@@ -7,7 +7,9 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +163,7 @@ def run_playbook(
     *arguments: str,
     playbook: str = "delta_sync.yml",
     inventory: Path = REPO / "inventory" / "sandbox",
-    seconds: float = 420,
+    seconds: float = 900,
 ) -> Outcome:
     """Run a top-level playbook from `/`, without ansible.cfg, on inventory/sandbox unless told otherwise."""
     command = [
@@ -185,3 +187,74 @@ def run_playbook(
         check=False,
     )
     return Outcome(done.returncode, done.stdout, runs)
+
+
+def entries(outcome: Outcome) -> list[dict[str, Any]]:
+    """What the run recorded while it watched: samples, verdicts and missed samples, in order."""
+    lines = (outcome.run_dir / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def verdicts(outcome: Outcome) -> set[tuple[str, str]]:
+    """(task, reason) of every verdict in the run's samples."""
+    return {(entry["task"], entry["verdict"].get("reason", "")) for entry in entries(outcome) if "verdict" in entry}
+
+
+def told(outcome: Outcome) -> str:
+    """What the user reads about the failure."""
+    return json.dumps(outcome.summary["failure"])
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that happens in the middle of a run: once a line of its samples holds every one of `words`."""
+
+    words: tuple[str, ...]
+    act: Callable[[], None]
+
+    @classmethod
+    def at(cls, task: str, act: Callable[[], None]) -> Step:
+        """With the first sample of a task."""
+        return cls((f'"task":"{task}"', '"sample":'), act)
+
+    @classmethod
+    def named(cls, reason: str, act: Callable[[], None]) -> Step:
+        """With the verdict of that reason."""
+        return cls((f'"reason":"{reason}"', '"verdict":'), act)
+
+
+class Meanwhile(threading.Thread):
+    """Does one step after the other while a run goes on; `done` is how many were done."""
+
+    def __init__(self, runs: Path, steps: tuple[Step, ...]) -> None:
+        super().__init__(daemon=True)
+        self.runs, self.steps = runs, steps
+        self.done = 0
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        """Wait for each step's words in turn."""
+        for step in self.steps:
+            while not self._seen(step):
+                if self.over.wait(0.1):
+                    return
+            step.act()
+            self.done += 1
+
+    def _seen(self, step: Step) -> bool:
+        samples = self.runs / "latest" / "samples.jsonl"
+        if not samples.exists():
+            return False
+        return any(
+            all(word in line for word in step.words) for line in samples.read_text(encoding="utf-8").splitlines()
+        )
+
+    def __enter__(self) -> Meanwhile:
+        if self.steps:
+            self.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.over.set()
+        if self.steps:
+            self.join(timeout=120)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,19 @@ import pytest
 
 from sandbox.control import Sandbox
 from sandbox.media import Sizes
-from tests.sandbox.evidence import HomeState, Outcome, alive, databases_of, home_preferences, run_playbook
+from tests.sandbox.evidence import (
+    HomeState,
+    Meanwhile,
+    Outcome,
+    Step,
+    alive,
+    databases_of,
+    entries,
+    home_preferences,
+    run_playbook,
+    told,
+    verdicts,
+)
 
 pytestmark = pytest.mark.playbook
 
@@ -35,42 +45,25 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         box.reset()
 
 
-class When(threading.Thread):
-    """Does something once, as soon as the run has recorded a sample of a task."""
-
-    def __init__(self, runs: Path, task: str, act: Callable[[], None]) -> None:
-        super().__init__(daemon=True)
-        self.runs, self.task, self.act = runs, task, act
-        self.done = False
-        self.over = threading.Event()
-
-    def run(self) -> None:
-        while not self.over.wait(0.1):
-            samples = self.runs / "latest" / "samples.jsonl"
-            if samples.exists() and f'"task":"{self.task}"' in samples.read_text(encoding="utf-8"):
-                self.act()
-                self.done = True
-                return
-
-
 def judge(
-    sandbox: Sandbox, runs: Path, patience: dict[str, float], task: str = "", act: Callable[[], None] = lambda: None
+    sandbox: Sandbox, runs: Path, patience: dict[str, float], *steps: Step, given: dict[str, Any] | None = None
 ) -> Outcome:
     """Run, act in the middle of it, and check what must hold after every failure."""
     databases = databases_of(sandbox.state["home"]["config_dir"])
     before, devices, prefs = HomeState.read(databases), sandbox.devices(), home_preferences(sandbox.state)
-    when = When(runs, task, act)
-    quick = {"plexburst_sections": ["Music"], "plexburst_skip_analysis": True, "plex_index_profile_overrides": patience}
-    if task:
-        when.start()
+    quick = {
+        "plexburst_sections": ["Music"],
+        "plexburst_skip_analysis": True,
+        "plex_index_profile_overrides": patience,
+        **(given or {}),
+    }
     try:
-        outcome = run_playbook(sandbox.ansible_env(), runs, "-e", json.dumps(quick))
+        with Meanwhile(runs, steps) as meanwhile:
+            outcome = run_playbook(sandbox.ansible_env(), runs, "-e", json.dumps(quick))
     finally:
-        when.over.set()
-        if task:
-            when.join(timeout=120)
         sandbox.set_faults("plex-indexer", {})
-    assert when.done or not task, outcome.output[-3000:]
+        sandbox.set_faults("machine", {})
+    assert meanwhile.done == len(steps), outcome.output[-3000:]
     assert outcome.rc != 0
     assert outcome.summary["status"] == "failed"
     assert alive(sandbox.ledger()) == []
@@ -82,18 +75,6 @@ def judge(
     ) as answer:
         assert b'claimed="1"' in answer.read()
     return outcome
-
-
-def told(outcome: Outcome) -> str:
-    """What the user reads about the failure."""
-    return json.dumps(outcome.summary["failure"])
-
-
-def verdicts(outcome: Outcome) -> set[tuple[str, str]]:
-    """(task, reason) of every verdict in the run's samples."""
-    lines = (outcome.run_dir / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-    entries: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    return {(entry["task"], entry["verdict"].get("reason", "")) for entry in entries if "verdict" in entry}
 
 
 def test_a_sonic_analysis_that_hangs_is_named_after_every_way_was_tried(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -108,7 +89,7 @@ def test_a_sonic_analysis_that_hangs_is_named_after_every_way_was_tried(sandbox:
             for runs in ("runs", "elsewhere")
         )
 
-    outcome = judge(sandbox, tmp_path / "runs", HASTY, "sonic", look)
+    outcome = judge(sandbox, tmp_path / "runs", HASTY, Step.at("sonic", look))
     assert "No track got Sonic data" in told(outcome)
     assert "butler, asap, section, albums" in told(outcome)
     assert ("sonic", "no_progress") in verdicts(outcome)
@@ -127,25 +108,85 @@ def test_a_mount_that_dies_while_scanning_stops_the_scan(sandbox: Sandbox, tmp_p
         (media,) = (Path(sandbox.dir) / "machines").glob("*/home/plexburst/media/0")
         media.rename(media.with_name("gone"))
 
-    outcome = judge(sandbox, tmp_path / "runs", SLOW_END, "scan", die)
+    outcome = judge(sandbox, tmp_path / "runs", SLOW_END, Step.at("scan", die))
     assert "mount dead" in told(outcome), told(outcome)
     assert ("scan", "mount_dead") in verdicts(outcome)
     assert "No worker of Plex runs any more" in told(outcome)
 
 
+def test_folders_that_list_while_no_file_opens_stop_a_scan_that_was_only_slow_before(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """221 of 224 films were lost this way: the directory cache lived on, and Plex took every file for deleted."""
+
+    def shut() -> None:
+        sandbox.set_faults("machine", {"mount_unreadable": True})
+        sandbox.set_faults("plex-indexer", {"mount_dead": True})
+
+    # Slow from the first moment, in every file that the scan takes in: that alone stops nothing.
+    sandbox.set_faults("machine", {"mount_slow": 0.3})
+    sandbox.set_faults("plex-indexer", {"mount_slow": 1.5})
+    outcome = judge(
+        sandbox,
+        tmp_path / "runs",
+        {**SLOW_END, "slow_read": 0.3},
+        Step.at("scan", shut),
+        given={"plex_index_probe_count": 4},
+    )
+    samples = [entry["sample"] for entry in entries(outcome) if "sample" in entry]
+    probes = [sample["mount"] for sample in samples if sample["mount"]]
+    assert probes[0]["ok"]
+    assert probes[0]["seconds"] >= 0.3
+    assert "mount dead" in told(outcome), told(outcome)
+    assert "EIO" in told(outcome), told(outcome)
+    assert ("scan", "mount_dead") in verdicts(outcome)
+    assert ("scan", "mount_slow") not in verdicts(outcome)
+
+
 def test_a_plex_that_crashes_is_named(sandbox: Sandbox, tmp_path: Path) -> None:
     outcome = judge(
-        sandbox, tmp_path / "runs", SLOW_END, "scan", lambda: sandbox.set_faults("plex-indexer", {"crash_after": 0})
+        sandbox,
+        tmp_path / "runs",
+        SLOW_END,
+        Step.at("scan", lambda: sandbox.set_faults("plex-indexer", {"crash_after": 0})),
     )
     assert "has not answered" in told(outcome), told(outcome)
     assert ("scan", "plex_silent") in verdicts(outcome)
 
 
+def test_a_plex_in_a_restart_loop_is_named(sandbox: Sandbox, tmp_path: Path) -> None:
+    outcome = judge(
+        sandbox,
+        tmp_path / "runs",
+        {**SLOW_END, "silent_after": 60, "restarts": 2},
+        Step.at("scan", lambda: sandbox.set_faults("plex-indexer", {"crash_after": 6})),
+        given={"plexburst_indexer_plex_command": sandbox.state["indexer"]["plex_supervised"]},
+    )
+    assert "plex restarting" in told(outcome), told(outcome)
+    assert "log" in outcome.summary["failure"]["advice"]
+    assert "plex_restarting" in {reason for _, reason in verdicts(outcome)}
+    pids = {entry["sample"]["server_pid"] for entry in entries(outcome) if "sample" in entry} - {None}
+    assert len(pids) >= 3
+
+
+def test_a_database_that_stays_locked_is_named(sandbox: Sandbox, tmp_path: Path) -> None:
+    outcome = judge(
+        sandbox,
+        tmp_path / "runs",
+        {**SLOW_END, "busy_after": 3},
+        Step.at("scan", lambda: sandbox.set_faults("machine", {"database_locked": True})),
+        Step.named("plex_busy_db", lambda: sandbox.set_faults("machine", {})),
+    )
+    assert "plex busy db" in told(outcome), told(outcome)
+    assert "second Plex or a backup" in told(outcome)
+    counted = [entry["sample"]["counters"] for entry in entries(outcome) if "sample" in entry]
+    assert any(counters is None for counters in counted)
+    assert all(counters["items"] > 0 for counters in counted if counters is not None)
+
+
 def test_no_plex_pass_is_said_before_anything_is_scanned(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.set_faults("plex-indexer", {"no_plex_pass": True})
-    began = time.monotonic()
     outcome = judge(sandbox, tmp_path / "runs", HASTY)
     assert "Plex Pass is off" in told(outcome)
     assert "plexburst_skip_sonic=true" in told(outcome)
     assert not (outcome.run_dir / "samples.jsonl").exists()
-    assert time.monotonic() - began < 180
