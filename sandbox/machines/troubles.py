@@ -133,7 +133,7 @@ class Troubles:
         if not leased.held:
             try:
                 fcntl.fcntl(leased.descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-            except (BlockingIOError, PermissionError):
+            except BlockingIOError:
                 return  # still open elsewhere
             leased.held, leased.wanted_at = True, None
             return

@@ -173,8 +173,10 @@ def test_a_database_that_stays_locked_is_named(sandbox: Sandbox, tmp_path: Path)
     outcome = judge(
         sandbox,
         tmp_path / "runs",
-        {**SLOW_END, "busy_after": 3},
-        Step.at("scan", lambda: sandbox.set_faults("machine", {"database_locked": True})),
+        {**HASTY, "busy_after": 3, "stall_after": 120, "silent_after": 120},
+        # Each track takes a while, so that there is something to count whenever the database is locked.
+        Step.at("scan", lambda: sandbox.set_faults("plex-indexer", {"mount_slow": 2})),
+        Step.at("sonic", lambda: sandbox.set_faults("machine", {"database_locked": True})),
         Step.named("plex_busy_db", lambda: sandbox.set_faults("machine", {})),
     )
     assert "plex busy db" in told(outcome), told(outcome)
