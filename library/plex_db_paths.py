@@ -16,6 +16,7 @@ description:
   - Lists the remote with rclone into O(listing) when O(mounts) are given, else reads that listing.
   - Sorts every file of every section into present, missing, new and in the trash, in memory, and counts tracks without
     Sonic data and media never analysed.
+  - Proposes mappings for what was moved or renamed, from names and sizes; what has two explanations is never proposed.
   - Names compare equal in either Unicode form. Hidden files and files that the section's scanner would not take are no
     news.
 attributes:
@@ -78,12 +79,45 @@ options:
     type: bool
     default: true
   max_missing_percent:
-    description: Fail when more percent of the files in the database are missing on the remote.
+    description: Fail when more percent of the files in the database are missing on the remote, or of the files of a
+      section of ten or more. Proposals are in the result all the same.
     type: float
     default: 100.0
+  mappings:
+    description: Moves that a person has accepted; files are looked for where these bring them. One from a path to
+      itself says that nothing is to be proposed there.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      from:
+        description: A folder or file as the database names it.
+        type: str
+        required: true
+      to:
+        description: Where it is now.
+        type: str
+        required: true
+  indexer_mappings:
+    description: How the indexer names the paths of home, for O(indexer_dest).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      from:
+        description: A folder as home names it.
+        type: str
+        required: true
+      to:
+        description: The same as the indexer names it.
+        type: str
+        required: true
   dest:
     description: File for the whole result with its lists of paths, readable by its owner only. Not written in check
       mode.
+    type: path
+  indexer_dest:
+    description: File for the same with every path as the indexer will name it. Not written in check mode.
     type: path
 """
 
@@ -118,6 +152,42 @@ missing_percent:
   returned: success
   type: float
   sample: 2.4
+proposals:
+  description: Mappings for what was moved, each with its evidence, those with most files first. O(mappings) takes them
+    as they are.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - from: /Media/TV/Kaamelott
+      to: /Media/TV/Kaamelott (2005)
+      files: 416
+      by_name: 416
+      by_size: 0
+      absent: 0
+      bytes: 162849214464
+      sections: [3]
+      sure: certain
+proposals_yaml:
+  description: The same as YAML to paste into the inventory, empty when there are none.
+  returned: always
+  type: str
+  sample: "plexburst_path_mappings:\n  - from: /Media/TV/Kaamelott\n    to: /Media/TV/Kaamelott (2005)"
+undecided:
+  description: Files that were found somewhere else and for which nothing is proposed, with the reason.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - why: ambiguous
+      files: 2
+      words: several files of the remote, or of the library, could be the one
+      examples: [/Media/TV/a.mkv]
+mapped:
+  description: Files by the C(from) of the accepted mapping that applies to them.
+  returned: always
+  type: dict
+  sample: {/Media/TV/Kaamelott: 416}
 nothing_to_do:
   description: Whether a run would find nothing to do.
   returned: success
@@ -138,15 +208,20 @@ dest:
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
 
 MISSING: ImportError | None = None
 try:
-    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import listing, paths
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import listing, mapping, paths
 except ImportError as error:
     MISSING = error
+
+
+NO_MOVES: dict[str, Any] = {"proposals": [], "proposals_yaml": "", "undecided": [], "mapped": {}}
+PAIR = {"from": {"type": "str", "required": True}, "to": {"type": "str", "required": True}}
 
 
 def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
@@ -175,6 +250,23 @@ def listed(module: AnsibleModule) -> listing.Listing:
         return listing.load(target)
 
 
+def missing_words(too_much: list[str], counts: dict[str, Any], moves: dict[str, Any], options: dict[str, Any]) -> str:
+    """Why the limit stops this, and what to do about it."""
+    uncovered = [place for section in counts["sections"] for place in section["uncovered_locations"]]
+    hint = f" No mount covers {', '.join(uncovered)}: give their remote in plexburst_media." if uncovered else ""
+    if moves["proposals"]:
+        files = sum(proposal["files"] for proposal in moves["proposals"])
+        hint += (
+            f" {files} of them were moved, as far as names and sizes tell. If that is right, put this into the "
+            f"inventory and run again:\n{moves['proposals_yaml']}\n"
+        )
+    return (
+        f"{' and '.join(too_much)} are not on the remote, more than the limit of {options['max_missing_percent']:g} %."
+        f"{hint} Check that the mounts' paths are those of home's Plex, and that the remote is whole; the indexer "
+        "would put all of these into the trash. If they are gone for good, raise plexburst_max_missing_percent for this run."
+    )
+
+
 def main() -> None:
     """List, compare, write, answer."""
     module = AnsibleModule(
@@ -194,7 +286,10 @@ def main() -> None:
             "sonic": {"type": "bool", "default": True},
             "analysis": {"type": "bool", "default": True},
             "max_missing_percent": {"type": "float", "default": 100.0},
+            "mappings": {"type": "list", "elements": "dict", "default": [], "options": dict(PAIR)},
+            "indexer_mappings": {"type": "list", "elements": "dict", "default": [], "options": dict(PAIR)},
             "dest": {"type": "path"},
+            "indexer_dest": {"type": "path"},
         },
         supports_check_mode=True,
     )
@@ -203,29 +298,38 @@ def main() -> None:
     options = module.params
     if options["mounts"] and not options["rclone_config"]:
         module.fail_json(
-            msg=("Listing a remote needs rclone_config: give the path of rclone's configuration file."), sections=[]
+            msg="Listing a remote needs rclone_config: give the path of rclone's configuration file.",
+            sections=[],
+            **NO_MOVES,
         )
     try:
         held = listed(module)
-        result = paths.audit(Path(options["dir"]), held, options["sections"], options["sonic"], options["analysis"])
-        if options["dest"] and not module.check_mode:
-            paths.write(result, Path(options["dest"]))
-    except (PlexDatabaseError, OSError) as error:
-        module.fail_json(msg=f"The path audit failed. {error}", sections=[])
-    counts = paths.summary(result)
-    if result["missing_percent"] > options["max_missing_percent"]:
-        uncovered = [place for section in result["sections"] for place in section["uncovered_locations"]]
-        hint = f" No mount covers {', '.join(uncovered)}." if uncovered else ""
-        module.fail_json(
-            msg=(
-                f"{result['totals']['missing']} files ({result['missing_percent']} %) that the library names are not "
-                "on the remote, "
-                f"more than the limit of {options['max_missing_percent']} %.{hint} Check that the mounts' paths are "
-                "those of home's Plex, and that "
-                "folders were not renamed; the indexer would put all of these into the trash."
-            ),
-            sections=counts["sections"],
+        result = paths.audit(
+            Path(options["dir"]),
+            held,
+            options["sections"],
+            options["sonic"],
+            options["analysis"],
+            mappings=mapping.Mappings.parse(options["mappings"]),
         )
+        there = paths.as_indexer(
+            result, mapping.Mappings.parse(options["mappings"]), mapping.Mappings.parse(options["indexer_mappings"])
+        )
+        for wanted, document in (("dest", result), ("indexer_dest", there)):
+            if options[wanted] and not module.check_mode:
+                paths.write(document, Path(options[wanted]))
+    except (PlexDatabaseError, OSError) as error:
+        module.fail_json(msg=f"The path audit failed. {error}", sections=[], **NO_MOVES)
+    counts = paths.summary(result)
+    moves = {
+        "proposals": result["proposals"],
+        "proposals_yaml": mapping.to_yaml(result["proposals"]) if result["proposals"] else "",
+        "undecided": result["undecided"],
+        "mapped": result["mapped"],
+    }
+    too_much = paths.too_much_missing(counts, options["max_missing_percent"])
+    if too_much:
+        module.fail_json(msg=missing_words(too_much, counts, moves, options), sections=counts["sections"], **moves)
     module.exit_json(
         changed=False,
         sections=counts["sections"],
@@ -233,6 +337,7 @@ def main() -> None:
         missing_percent=counts["missing_percent"],
         nothing_to_do=counts["nothing_to_do"],
         listed=len(held.exact),
+        **moves,
         dest=options["dest"] or "",
     )
 

@@ -15,6 +15,7 @@ import threading
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from .errors import PlexDatabaseError
@@ -40,6 +41,11 @@ class Listing:
 
     def __contains__(self, path: object) -> bool:
         return path in self.sizes
+
+    @cached_property
+    def spelled(self) -> Mapping[str, str]:
+        """The remote's own spelling of names whose Unicode form is not the composed one, by canonical path."""
+        return {canonical(path): path for path in self.exact if canonical(path) != path}
 
     def covers(self, path: str) -> bool:
         """Is the path at or below one of the listed roots?"""

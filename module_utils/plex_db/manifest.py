@@ -53,6 +53,7 @@ _PARTS = (
     "JOIN metadata_items md ON md.id = mi.metadata_item_id"
 )
 PARTS_SQL = f"SELECT mp.id, md.library_section_id, mp.file, {_TRASHED} {_PARTS}"
+FILES_SQL = f"SELECT md.library_section_id, mp.file, mp.size, mp.duration, {_TRASHED} {_PARTS}"
 _COLLECTION_MEMBERS = (
     "SELECT id, metadata_item_id, tag_id FROM taggings "
     "WHERE tag_id IN (SELECT id FROM tags WHERE tag_type = 2) ORDER BY id"

@@ -16,10 +16,15 @@ from typing import Any
 from . import manifest as manifests
 from .errors import PlexDatabaseError
 from .listing import Listing, canonical
+from .mapping import Mappings
+from .mapping_rows import plan as plan_mapping
+from .moves import Moves, NamedFile, propose
 from .pair import LIBRARY, require_closed
 from .reader import iterate, open_closed
 
-SCHEMA = 1
+SCHEMA = 2
+# A section with fewer files than this says nothing by percent: one film of three is a third.
+FEW_FILES = 10
 # What Plex's scanners take (Plex support, "What media formats are supported"; names as in its bundled scanners).
 # fmt: off
 VIDEO = frozenset({
@@ -62,10 +67,17 @@ class SectionAudit:
     trashed_missing: list[str] = field(default_factory=list)
     trashed_present: list[str] = field(default_factory=list)
     other_form: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
     sonic_pending: int = 0
     analysis_pending: int = 0
 
-    LISTS = ("missing", "new", "trashed_missing", "trashed_present", "other_form")
+    LISTS = ("missing", "new", "trashed_missing", "trashed_present", "other_form", "moved")
+
+    @property
+    def missing_percent(self) -> float:
+        """Of the files that the section names outside the trash, how many percent the remote lacks."""
+        named = self.present + len(self.missing)
+        return round(100 * len(self.missing) / named, 2) if named else 0.0
 
     def full(self) -> dict[str, Any]:
         """With the lists, for the file."""
@@ -80,6 +92,7 @@ class SectionAudit:
             "locations": self.locations,
             "uncovered_locations": self.uncovered_locations,
             "present": self.present,
+            "missing_percent": self.missing_percent,
             **{name: len(getattr(self, name)) for name in self.LISTS},
             "sonic_pending": self.sonic_pending,
             "analysis_pending": self.analysis_pending,
@@ -87,16 +100,26 @@ class SectionAudit:
 
 
 def audit(
-    directory: Path, listing: Listing, titles: Sequence[str] = (), want_sonic: bool = True, want_analysis: bool = True
+    directory: Path,
+    listing: Listing,
+    titles: Sequence[str] = (),
+    want_sonic: bool = True,
+    want_analysis: bool = True,
+    *,
+    mappings: Mappings | None = None,
 ) -> dict[str, Any]:
     """Compare the closed pair in `directory` with the listing.
 
     :param titles: only these sections; empty: all.
     :param want_sonic: tracks without Sonic data are something to do.
     :param want_analysis: media never analysed are something to do.
-    :returns: `sections` (with lists), `totals`, `nothing_to_do`, `missing_percent`.
-    :raises PlexDatabaseError: an unknown title, or the pair cannot be read.
+    :param mappings: moves that a person has accepted: files are looked for where these bring them. What is proposed
+        besides is meant to be added to them.
+    :returns: `sections` (with lists, in home's paths but for `new`), `totals`, `nothing_to_do`, `missing_percent`,
+        `proposals` and `undecided` (moves.Moves), `mapped` (files per accepted mapping).
+    :raises PlexDatabaseError: an unknown title, the pair cannot be read, or the mappings cannot be applied to it.
     """
+    mappings = mappings or Mappings()
     require_closed(directory)
     with open_closed(directory / LIBRARY) as library:
         found = _chosen(manifests.sections(library), titles)
@@ -104,18 +127,72 @@ def audit(
             section["id"]: SectionAudit(section["id"], section["title"], section["type"], section["locations"])
             for section in found
         }
-        known = _audit_parts(library, audits, listing)
+        files = named_files(library)
+        known = _audit_files(files, audits, listing, mappings)
         _count_pending(library, audits)
-    _find_new(audits.values(), listing, known)
+        mapped = plan_mapping(library, mappings)
+        locations = {section["id"]: section["locations"] for section in manifests.sections(library)}
+    _find_new(audits.values(), listing, known, mappings)
     for entry in audits.values():
-        entry.uncovered_locations = [location for location in entry.locations if not listing.covers(location)]
-    return _result(list(audits.values()), want_sonic, want_analysis)
+        entry.uncovered_locations = [place for place in entry.locations if not listing.covers(mappings.apply(place))]
+    moves = propose(files, listing, locations, mappings) if any(entry.missing for entry in audits.values()) else Moves()
+    for entry in audits.values():
+        entry.moved = [file for file in entry.missing if canonical(file) in moves.moved]
+    result = _result(list(audits.values()), want_sonic, want_analysis)
+    chosen = set(audits)
+    result["proposals"] = [
+        proposal.as_dict() for proposal in moves.proposals if not titles or chosen & set(proposal.sections)
+    ]
+    result["undecided"] = moves.reasons()
+    result["mapped"] = dict(mapped.used)
+    result["nothing_to_do"] = result["nothing_to_do"] and not mapped.cells
+    return result
+
+
+def named_files(library: sqlite3.Connection) -> list[NamedFile]:
+    """Every file that the library names, with what Plex took down about it."""
+    return [
+        NamedFile(file, section, size, duration, bool(trashed))
+        for section, file, size, duration, trashed in iterate(library, manifests.FILES_SQL)
+        if file
+    ]
+
+
+def too_much_missing(result: Mapping[str, Any], limit: float) -> list[str]:
+    """Sentences for what exceeds the limit, in percent: the whole library, and each section of ten files or more.
+
+    What a proposed mapping would bring back counts as missing until somebody accepts it.
+    """
+    totals = result["totals"]
+    sentences = []
+    if result["missing_percent"] > limit:
+        sentences.append(f"{totals['missing']} files ({result['missing_percent']} %) of the library")
+    sentences += [
+        f"{section['missing']} files ({section['missing_percent']} %) of section {section['title']!r}"
+        for section in result["sections"]
+        if section["missing_percent"] > limit and section["present"] + section["missing"] >= FEW_FILES
+    ]
+    return sentences
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
     """The audit without its lists, small enough for a result or a log."""
     lists = SectionAudit.LISTS
     sections = [{**section, **{name: len(section[name]) for name in lists}} for section in result["sections"]]
+    return {**result, "sections": sections}
+
+
+def as_indexer(result: Mapping[str, Any], accepted: Mappings, indexer: Mappings) -> dict[str, Any]:
+    """The audit with every path of its lists as the indexer will name it: corrected, then mapped for the indexer."""
+
+    def renamed(name: str, paths: Iterable[str]) -> list[str]:
+        # What is new is named as the remote has it, which is as the corrected library would.
+        return [indexer.apply(path if name == "new" else accepted.apply(path)) for path in paths]
+
+    sections = [
+        {**section, **{name: renamed(name, section[name]) for name in (*SectionAudit.LISTS, "locations")}}
+        for section in result["sections"]
+    ]
     return {**result, "sections": sections}
 
 
@@ -158,24 +235,39 @@ def _chosen(sections: Iterable[Mapping[str, Any]], titles: Sequence[str]) -> lis
     return [section for section in sections if section["title"] in titles]
 
 
-def _audit_parts(library: sqlite3.Connection, audits: Mapping[int, SectionAudit], listing: Listing) -> set[str]:
-    """Sort the parts; returns the canonical paths that the database knows, in whatever section."""
+def _audit_files(
+    files: Iterable[NamedFile], audits: Mapping[int, SectionAudit], listing: Listing, mappings: Mappings
+) -> set[str]:
+    """Sort the files; returns the canonical paths that the database knows, in whatever section, mappings applied.
+
+    :raises PlexDatabaseError: a mapping would lead away from files that are where home has them.
+    """
     known: set[str] = set()
-    for _, section, file, trashed in manifests.parts_with_state(library):
+    led_away: list[tuple[str, str]] = []
+    for named in files:
+        file = mappings.apply(named.path) if mappings else named.path
         path = canonical(file)
         known.add(path)
-        entry = audits.get(section)
+        there = path in listing
+        if file != named.path and not there and canonical(named.path) in listing:
+            led_away.append((named.path, file))
+        entry = audits.get(named.section)
         if entry is None:
             continue
-        there = path in listing
-        if trashed:
-            (entry.trashed_present if there else entry.trashed_missing).append(file)
+        if named.trashed:
+            (entry.trashed_present if there else entry.trashed_missing).append(named.path)
         elif there:
             entry.present += 1
             if file not in listing.exact:
-                entry.other_form.append(file)
+                entry.other_form.append(named.path)
         else:
-            entry.missing.append(file)
+            entry.missing.append(named.path)
+    if led_away:
+        raise PlexDatabaseError(
+            f"The path mappings would lead away from {len(led_away)} files that the remote has where home names them, "
+            f"for example {led_away[0][0]!r} → {led_away[0][1]!r}, which is not there. Take that mapping out of "
+            "plexburst_path_mappings: it was done with, or its paths are the wrong way round."
+        )
     return known
 
 
@@ -196,11 +288,11 @@ def _count_pending(library: sqlite3.Connection, audits: Mapping[int, SectionAudi
             audits[section_id].analysis_pending = count
 
 
-def _find_new(audits: Iterable[SectionAudit], listing: Listing, known: set[str]) -> None:
+def _find_new(audits: Iterable[SectionAudit], listing: Listing, known: set[str], mappings: Mappings) -> None:
     roots = [
-        (canonical(location).rstrip("/") + "/", canonical(location), entry)
+        (location.rstrip("/") + "/", location, entry)
         for entry in audits
-        for location in entry.locations
+        for location in (canonical(mappings.apply(place)) for place in entry.locations)
     ]
     for path in listing.sizes:
         if path in known:

@@ -1,0 +1,206 @@
+#!/usr/bin/python
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+"""Apply path mappings to a Plex database, or take them back."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: plex_db_remap
+short_description: Apply path mappings to a Plex database, or take them back
+version_added: 0.1.0
+author:
+  - plexburst contributors (@plexburst)
+description:
+  - Changes the paths in a closed pair by prefix at path boundaries, in one transaction over every table that holds
+    paths - section locations, files, the folders that hold them, sidecar subtitles, and guids that are paths, with the
+    plays and ratings that follow them.
+  - All mappings apply at once to the path as it was; the one with the longest O(mappings[].from) wins. Names compare
+    equal in either Unicode form.
+  - Refuses, and changes nothing, when two files would have one path, when a file would leave its section, or when the
+    mappings would move something again in the next run.
+  - What was there before is kept in O(journal), by which it is taken back to the letter.
+attributes:
+  check_mode:
+    description: Can run in check mode and return what it would do, without changing anything.
+    support: full
+  diff_mode:
+    description: Shows what would be changed in diff mode.
+    support: none
+  idempotent:
+    description: Running it twice does not change more than running it once.
+    support: full
+    details: With O(state=reverted), a second call finds no journal and fails.
+options:
+  dir:
+    description: The folder of a closed pair. Plex must not run on it.
+    type: path
+    required: true
+  state:
+    description: Whether the mappings are in the database.
+    type: str
+    choices: [applied, reverted]
+    default: applied
+  mappings:
+    description: What is mapped. Required with O(state=applied).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      from:
+        description: A folder or file as the database names it.
+        type: str
+        required: true
+      to:
+        description: What it becomes.
+        type: str
+        required: true
+  journal:
+    description: File for what was there before, readable by its owner only; removed when the mappings are taken back.
+    type: path
+    required: true
+  way_back:
+    description:
+      - Whether these mappings are for one place only and are taken back afterwards, also from rows that came meanwhile.
+        Refuses what has no exact way back.
+      - Otherwise they are corrections that stay.
+    type: bool
+    default: false
+  backup:
+    description: Copy library.db to this file before anything is changed.
+    type: path
+  plex_sqlite:
+    description: Command of Plex's own SQLite. Needed only where guids are paths, for those are in a table with triggers
+      that stock SQLite cannot run.
+    type: list
+    elements: str
+    default: []
+  plex_sqlite_dir:
+    description: The folder of the pair as O(plex_sqlite) sees it, in a container for example. Empty means as O(dir).
+    type: str
+    default: ''
+"""
+
+EXAMPLES = r"""
+---
+- name: Bring the database to where the files are now
+  plexburst.core.plex_db_remap:
+    dir: /opt/plexburst/config/Library/Application Support/Plex Media Server/Plug-in Support/Databases
+    mappings:
+      - from: /Media/TV/Kaamelott
+        to: /Media/TV/Kaamelott (2005)
+    journal: /opt/plexburst/transfer/path-mappings.journal
+
+- name: Take back what was mapped for the indexer only
+  plexburst.core.plex_db_remap:
+    dir: /opt/plexburst/config/Library/Application Support/Plex Media Server/Plug-in Support/Databases
+    state: reverted
+    journal: /opt/plexburst/transfer/indexer-paths.journal
+"""
+
+RETURN = r"""
+---
+counts:
+  description: Changed values by table.
+  returned: success
+  type: dict
+  sample: {directories: 9, media_parts: 416}
+used:
+  description: Files by the C(from) of the mapping that applies to them.
+  returned: success
+  type: dict
+  sample: {/Media/TV/Kaamelott: 416}
+engine:
+  description: Which SQLite writes, empty when nothing changes.
+  returned: success
+  type: str
+  sample: stock SQLite
+notes:
+  description: Remarks.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+"""
+
+import sys
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
+
+MISSING: ImportError | None = None
+try:
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import mapping, mapping_write
+except ImportError as error:
+    MISSING = error
+
+
+def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
+    """End with the cause: Python cannot import sqlite3."""
+    module.fail_json(
+        msg=(
+            f"The Python of this host ({sys.executable}) cannot import sqlite3: {error}. Install the distribution's "
+            "sqlite3 support for Python (Debian: python3 and libsqlite3-0), or set ansible_python_interpreter to a "
+            "complete Python."
+        )
+    )
+
+
+def change(module: AnsibleModule) -> mapping_write.Outcome:
+    """Apply or revert, as asked."""
+    options = module.params
+    directory, journal = Path(options["dir"]), Path(options["journal"])
+    backup = Path(options["backup"]) if options["backup"] else None
+    engine = mapping_write.Engine(options["plex_sqlite"], options["plex_sqlite_dir"])
+    if options["state"] == "reverted":
+        return mapping_write.revert(directory, journal=journal, engine=engine, backup=backup, dry_run=module.check_mode)
+    return mapping_write.apply(
+        directory,
+        mapping.Mappings.parse(options["mappings"]),
+        journal=journal,
+        engine=engine,
+        way_back=options["way_back"],
+        backup=backup,
+        dry_run=module.check_mode,
+    )
+
+
+def main() -> None:
+    """Plan, write, read back, answer."""
+    module = AnsibleModule(
+        argument_spec={
+            "dir": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["applied", "reverted"], "default": "applied"},
+            "mappings": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"from": {"type": "str", "required": True}, "to": {"type": "str", "required": True}},
+            },
+            "journal": {"type": "path", "required": True},
+            "way_back": {"type": "bool", "default": False},
+            "backup": {"type": "path"},
+            "plex_sqlite": {"type": "list", "elements": "str", "default": []},
+            "plex_sqlite_dir": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    if MISSING is not None:
+        without_sqlite3(module, MISSING)
+    try:
+        outcome = change(module)
+    except (PlexDatabaseError, OSError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(
+        changed=outcome.changed,
+        counts=outcome.counts,
+        used=outcome.used,
+        engine=outcome.engine,
+        notes=outcome.notes,
+    )
+
+
+if __name__ == "__main__":
+    main()
