@@ -112,6 +112,10 @@ options:
         description: The same as the indexer names it.
         type: str
         required: true
+  times_sample:
+    description: How many files of each section to return in RV(sample), for a comparison of modification times.
+    type: int
+    default: 0
   dest:
     description: File for the whole result with its lists of paths, readable by its owner only. Not written in check
       mode.
@@ -188,6 +192,12 @@ mapped:
   returned: always
   type: dict
   sample: {/Media/TV/Kaamelott: 416}
+sample:
+  description: Files spread over each section, with what the database says about them.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{section: 1, title: Music, path: /Media/Music/A/B/1.flac, size: 30211443, updated_at: 1700000000}]
 nothing_to_do:
   description: Whether a run would find nothing to do.
   returned: success
@@ -263,7 +273,8 @@ def missing_words(too_much: list[str], counts: dict[str, Any], moves: dict[str, 
     return (
         f"{' and '.join(too_much)} are not on the remote, more than the limit of {options['max_missing_percent']:g} %."
         f"{hint} Check that the mounts' paths are those of home's Plex, and that the remote is whole; the indexer "
-        "would put all of these into the trash. If they are gone for good, raise plexburst_max_missing_percent for this run."
+        "would put all of these into the trash. If they are gone for good, raise plexburst_max_missing_percent for "
+        "this run."
     )
 
 
@@ -288,6 +299,7 @@ def main() -> None:
             "max_missing_percent": {"type": "float", "default": 100.0},
             "mappings": {"type": "list", "elements": "dict", "default": [], "options": dict(PAIR)},
             "indexer_mappings": {"type": "list", "elements": "dict", "default": [], "options": dict(PAIR)},
+            "times_sample": {"type": "int", "default": 0},
             "dest": {"type": "path"},
             "indexer_dest": {"type": "path"},
         },
@@ -315,6 +327,7 @@ def main() -> None:
         there = paths.as_indexer(
             result, mapping.Mappings.parse(options["mappings"]), mapping.Mappings.parse(options["indexer_mappings"])
         )
+        sample = paths.sample(Path(options["dir"]), options["times_sample"], options["sections"])
         for wanted, document in (("dest", result), ("indexer_dest", there)):
             if options[wanted] and not module.check_mode:
                 paths.write(document, Path(options[wanted]))
@@ -337,6 +350,7 @@ def main() -> None:
         missing_percent=counts["missing_percent"],
         nothing_to_do=counts["nothing_to_do"],
         listed=len(held.exact),
+        sample=sample,
         **moves,
         dest=options["dest"] or "",
     )

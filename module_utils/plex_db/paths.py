@@ -21,6 +21,7 @@ from .mapping_rows import plan as plan_mapping
 from .moves import Moves, NamedFile, propose
 from .pair import LIBRARY, require_closed
 from .reader import iterate, open_closed
+from .times import sample as sample_times
 
 SCHEMA = 2
 # A section with fewer files than this says nothing by percent: one film of three is a third.
@@ -147,6 +148,12 @@ def audit(
     result["mapped"] = dict(mapped.used)
     result["nothing_to_do"] = result["nothing_to_do"] and not mapped.cells
     return result
+
+
+def sample(directory: Path, count: int, titles: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """A sample of the closed pair's files for a comparison of modification times (times.sample)."""
+    with open_closed(directory / LIBRARY) as library:
+        return [entry for entry in sample_times(library, count) if not titles or entry["title"] in titles]
 
 
 def named_files(library: sqlite3.Connection) -> list[NamedFile]:

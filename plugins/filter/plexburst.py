@@ -12,6 +12,8 @@ from typing import Any
 from ansible import context
 from ansible.errors import AnsibleFilterError
 from ansible_collections.plexburst.core.plugins.module_utils import rclone_conf, sizing
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db import mapping, times
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
 
 
 def rclone_subset(text: str, remotes: list[str]) -> str:
@@ -171,6 +173,62 @@ def media_mounts(media: Any, folder: str) -> list[dict[str, str]]:
     ]
 
 
+def mapped_volumes(volumes: list[dict[str, Any]], mappings: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Volumes {host, path, read_only} under the names that the indexer's path mappings give them.
+
+    A mapping of a folder within a volume makes a volume of its own of that folder. One that no volume covers is
+    refused: the indexer would look for files where nothing is mounted.
+    """
+    parsed = _parsed(mappings)
+    found = [{**volume, "path": parsed.apply(volume["path"])} for volume in volumes]
+    for entry in parsed.entries:
+        holding = [volume for volume in volumes if mapping.is_below(entry.source, volume["path"])]
+        if holding:
+            volume = max(holding, key=lambda volume: len(volume["path"]))
+            below = entry.source[len(volume["path"].rstrip("/")) :]
+            if below:
+                found.append({**volume, "host": volume["host"].rstrip("/") + below, "path": entry.target})
+        elif not any(mapping.is_below(volume["path"], entry.source) for volume in volumes):
+            raise AnsibleFilterError(
+                f"plexburst_indexer_path_mappings maps {entry.source!r}, which is in none of the folders of "
+                f"plexburst_media ({', '.join(volume['path'] for volume in volumes)})."
+            )
+    return found
+
+
+def path_pairs(volumes: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Volumes {host, path, …} as {path, host}, which is all that modules want of them."""
+    return [{"path": str(volume["path"]), "host": str(volume["host"])} for volume in volumes]
+
+
+def mapped_paths(paths: list[str], mappings: list[dict[str, str]]) -> list[str]:
+    """Paths after path mappings."""
+    parsed = _parsed(mappings)
+    return [parsed.apply(path) for path in paths]
+
+
+def times_verdict(
+    sample: list[dict[str, Any]], home: dict[str, Any], indexer: dict[str, Any], indexer_names: list[str]
+) -> dict[str, list[str]]:
+    """Do modification times agree? {problems, notes}, sentences each; see module_utils/plex_db/times.py.
+
+    :param home: what plex_file_times found at home, by home's names.
+    :param indexer: what it found on the indexer, by the indexer's names: `indexer_names`, in the order of the sample.
+    """
+    by_home = {
+        entry["path"]: indexer[name] for entry, name in zip(sample, indexer_names, strict=True) if name in indexer
+    }
+    verdict = times.judge(sample, home, by_home)
+    return {"problems": verdict.problems, "notes": verdict.notes}
+
+
+def _parsed(mappings: list[dict[str, str]]) -> mapping.Mappings:
+    try:
+        return mapping.Mappings.parse(mappings)
+    except PlexDatabaseError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
 def docker_environment(environment: dict[str, Any]) -> list[str]:
     """A dictionary as `--env NAME=value` arguments of docker, sorted by name."""
     return [argument for name in sorted(environment) for argument in ("--env", f"{name}={environment[name]}")]
@@ -224,8 +282,11 @@ class FilterModule:
             "container_limits": container_limits,
             "docker_environment": docker_environment,
             "docker_mounts": docker_mounts,
+            "mapped_paths": mapped_paths,
+            "mapped_volumes": mapped_volumes,
             "media_mounts": media_mounts,
             "media_volumes": media_volumes,
+            "path_pairs": path_pairs,
             "rclone_failures": rclone_failures,
             "rclone_mask": rclone_mask,
             "rclone_parameters": rclone_parameters,
@@ -233,6 +294,7 @@ class FilterModule:
             "rclone_subset": rclone_subset,
             "run_group": run_group,
             "systemd_quote": systemd_quote,
+            "times_verdict": times_verdict,
             "volume_arguments": volume_arguments,
             "whole_run": whole_run,
         }
