@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.modules.runner import run_module
 from tests.unit.plex_db import building
@@ -132,3 +134,108 @@ def test_installing_while_plex_runs_is_refused_with_its_name(home: Path, tmp_pat
         building.end(process)
     assert result["failed"]
     assert f"(pid {process.pid})" in result["msg"]
+
+
+def pair_with(home: Path, tmp_path: Path, remote: list[str]) -> dict[str, Any]:
+    """Arguments for an audit against a remote that holds these files of 1000 bytes."""
+    snapshot(home, tmp_path / "copy")
+    lines = [{"listing": 1, "roots": ["/Media"]}, *([file, 1000] for file in remote), {"files": len(remote)}]
+    (tmp_path / "listing").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return {"dir": str(tmp_path / "copy"), "listing": str(tmp_path / "listing")}
+
+
+MOVED = {"from": "/Media/Music/A", "to": "/Media/Music/Z 100%"}
+
+
+@pytest.fixture
+def renamed(home: Path, tmp_path: Path) -> dict[str, Any]:
+    """The folder of ten tracks was renamed on the remote."""
+    tracks = [f"/Media/Music/Z 100%/B/{number:04d}.flac" for number in range(1, 11)]
+    return pair_with(home, tmp_path, [*tracks, "/Media/Movies/L'été (2020)/L'été (2020).mkv"])
+
+
+def test_the_audit_proposes_what_it_then_accepts(renamed: dict[str, Any], tmp_path: Path) -> None:
+    told = run_module("plex_db_paths", {**renamed, "times_sample": 2}, check=True)
+    assert not told["failed"], told
+    assert [(entry["from"], entry["to"], entry["files"], entry["sure"]) for entry in told["proposals"]] == [
+        (*MOVED.values(), 10, "certain")
+    ]
+    accepted = yaml.safe_load(told["proposals_yaml"])["plexburst_path_mappings"]
+    assert accepted == [MOVED]
+    assert [entry["title"] for entry in told["sample"]] == ["Music", "Music", "Movies"]
+    again = run_module("plex_db_paths", {**renamed, "mappings": accepted, "dest": str(tmp_path / "audit.json")})
+    assert (again["totals"]["missing"], again["totals"]["new"], again["proposals"]) == (0, 0, [])
+    assert again["mapped"] == {MOVED["from"]: 10}
+    assert again["nothing_to_do"] is False
+
+
+def test_too_much_missing_stops_with_the_mappings_to_accept(renamed: dict[str, Any]) -> None:
+    refused = run_module("plex_db_paths", {**renamed, "max_missing_percent": 25})
+    assert refused["failed"]
+    assert "more than the limit of 25 %" in refused["msg"]
+    assert "plexburst_path_mappings:\n" in refused["msg"]
+    assert refused["proposals"][0]["files"] == 10
+
+
+def test_a_section_that_is_gone_is_too_much_in_a_library_that_is_not(home: Path, tmp_path: Path) -> None:
+    extra = [entry for number in range(100, 200) for entry in building.track(number, f"/Media/Music/C/{number}.flac")]
+    building.write(home / building.LIBRARY, *extra, *building_section(3, "Kids", 12))
+    remote = [f"/Media/Music/A/B/{number:04d}.flac" for number in range(1, 11)]
+    remote += [f"/Media/Music/C/{number}.flac" for number in range(100, 200)]
+    refused = run_module("plex_db_paths", {**pair_with(home, tmp_path, remote), "max_missing_percent": 25})
+    assert refused["failed"]
+    assert "12 files (100.0 %) of section 'Kids'" in refused["msg"]
+    assert "of the library" not in refused["msg"]
+
+
+def building_section(number: int, title: str, tracks: int) -> list[tuple[Any, ...]]:
+    rows = [building.section(number, title, 8)]
+    location = "INSERT INTO section_locations(library_section_id, root_path) VALUES(?, ?)"
+    rows.append((location, number, f"/Media/{title}"))
+    for n in range(tracks):
+        rows += building.track(9000 + n, f"/Media/{title}/{n}.flac", section=number)
+    return rows
+
+
+def test_a_mapping_that_leads_away_from_files_that_are_there_is_refused(home: Path, tmp_path: Path) -> None:
+    remote = [f"/Media/Music/A/B/{number:04d}.flac" for number in range(1, 11)]
+    refused = run_module("plex_db_paths", {**pair_with(home, tmp_path, remote), "mappings": [MOVED]})
+    assert refused["failed"]
+    assert "lead away from 10 files" in refused["msg"]
+
+
+def test_the_indexers_list_has_the_indexers_names(renamed: dict[str, Any], tmp_path: Path) -> None:
+    names = [{"from": "/Media/Music", "to": "/srv/music"}]
+    lists = {"dest": str(tmp_path / "a.json"), "indexer_dest": str(tmp_path / "b.json")}
+    run_module("plex_db_paths", {**renamed, "indexer_mappings": names, **lists})
+    held = [json.loads((tmp_path / name).read_text())["sections"][0] for name in ("a.json", "b.json")]
+    assert held[0]["new"][0] == "/Media/Music/Z 100%/B/0001.flac"
+    assert held[1]["new"][0] == "/srv/music/Z 100%/B/0001.flac"
+    assert held[1]["locations"] == ["/srv/music"]
+
+
+def test_a_library_is_mapped_and_brought_back(home: Path, tmp_path: Path) -> None:
+    arguments = {"dir": str(home), "mappings": [MOVED], "journal": str(tmp_path / "journal")}
+    before = (home / building.LIBRARY).read_bytes()
+    told = run_module("plex_db_remap", arguments, check=True)
+    assert (told["changed"], told["counts"]) == (True, {"media_parts": 10})
+    assert (home / building.LIBRARY).read_bytes() == before
+    assert not (tmp_path / "journal").exists()
+    done = run_module("plex_db_remap", arguments)
+    assert (done["changed"], done["counts"], done["used"]) == (True, told["counts"], {MOVED["from"]: 10})
+    assert (tmp_path / "journal").stat().st_mode & 0o777 == 0o600
+    assert run_module("plex_db_remap", arguments)["changed"] is False
+    back = {"dir": str(home), "state": "reverted", "journal": str(tmp_path / "journal")}
+    assert run_module("plex_db_remap", back)["changed"] is True
+    again = run_module("plex_db_remap", back)
+    assert again["failed"]
+    assert "Expected the journal" in again["msg"]
+
+
+def test_file_times_are_seen_through_plexs_names(tmp_path: Path) -> None:
+    (tmp_path / "a.flac").write_text("12345")
+    os.utime(tmp_path / "a.flac", (1_700_000_000, 1_700_000_000))
+    arguments = {"files": ["/Media/a.flac", "/Media/b.flac"], "path_map": [{"path": "/Media", "host": str(tmp_path)}]}
+    seen = run_module("plex_file_times", arguments, check=True)
+    assert seen["files"] == {"/Media/a.flac": {"mtime": 1_700_000_000.0, "size": 5}}
+    assert seen["seen"] is True

@@ -142,3 +142,50 @@ def test_media_mounts_give_each_remote_a_folder_of_its_own() -> None:
 
 def test_every_filter_is_exported() -> None:
     assert len(plexburst.FilterModule().filters()) == 14
+
+
+VOLUMES = [
+    {"host": "/opt/m/0", "path": "/Media", "read_only": True},
+    {"host": "/opt/m/1", "path": "/Photo", "read_only": True},
+]
+
+
+def test_without_mappings_volumes_are_what_they_were() -> None:
+    assert plexburst.mapped_volumes(VOLUMES, []) == VOLUMES
+
+
+def test_a_mapped_volume_appears_under_its_other_name() -> None:
+    found = plexburst.mapped_volumes(VOLUMES, [{"from": "/Media", "to": "/srv/media"}])
+    assert [(volume["host"], volume["path"]) for volume in found] == [
+        ("/opt/m/0", "/srv/media"),
+        ("/opt/m/1", "/Photo"),
+    ]
+
+
+def test_a_mapped_folder_within_a_volume_becomes_a_volume_of_its_own() -> None:
+    found = plexburst.mapped_volumes(VOLUMES, [{"from": "/Media/TV", "to": "/srv/tv"}])
+    assert found == [*VOLUMES, {"host": "/opt/m/0/TV", "path": "/srv/tv", "read_only": True}]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "words"),
+    [({"from": "/Med", "to": "/srv"}, "none of the folders"), ({"from": "Media", "to": "/srv"}, "absolute")],
+)
+def test_a_mapping_that_no_volume_covers_is_refused(mapping: dict[str, str], words: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=words):
+        plexburst.mapped_volumes(VOLUMES, [mapping])
+
+
+def test_paths_and_volumes_are_given_to_modules_in_their_words() -> None:
+    assert plexburst.mapped_paths(["/Media/TV/a"], [{"from": "/Media/TV", "to": "/x"}]) == ["/x/a"]
+    assert plexburst.path_pairs(VOLUMES)[1] == {"path": "/Photo", "host": "/opt/m/1"}
+
+
+def test_times_are_compared_under_both_names() -> None:
+    sample = [{"section": 1, "title": "Music", "path": "/Media/a", "size": 1, "updated_at": 5}]
+    home, indexer = {"/Media/a": {"mtime": 5.0, "size": 1}}, {"/srv/a": {"mtime": 900.0, "size": 1}}
+    assert plexburst.times_verdict(sample, home, indexer, ["/srv/a"])["problems"]
+    assert plexburst.times_verdict(sample, home, {"/srv/a": home["/Media/a"]}, ["/srv/a"]) == {
+        "problems": [],
+        "notes": [],
+    }
