@@ -31,7 +31,6 @@ attributes:
   idempotent:
     description: Running it twice does not change more than running it once.
     support: full
-    details: With O(state=reverted), a second call finds no journal and fails.
 options:
   dir:
     description: The folder of a closed pair. Plex must not run on it.
@@ -57,7 +56,8 @@ options:
         type: str
         required: true
   journal:
-    description: File for what was there before, readable by its owner only; removed when the mappings are taken back.
+    description: File for what was there before, readable by its owner only; renamed to C(.reverted) when
+      the mappings are taken back.
     type: path
     required: true
   way_back:

@@ -26,6 +26,8 @@ from .reader import iterate, open_closed, stand_in_collation
 
 SCHEMA = 1
 CHANGES = ".plexburst-paths.db"
+# What a journal is called once its mappings were taken back: a second call then knows that there is nothing to do.
+DONE = ".reverted"
 PLEX_SQLITE_SECONDS = 3600
 
 
@@ -99,6 +101,9 @@ def revert(
     :raises PlexDatabaseError: the journal is missing or cut short; nothing was changed then.
     """
     _require_idle(directory)
+    done = journal.with_name(f"{journal.name}{DONE}")
+    if not journal.exists() and done.exists():
+        return Outcome(changed=False, notes=["The mappings were taken back already."])
     held = _read_journal(journal)
     with open_closed(directory / LIBRARY) as library:
         planned = _backwards(library, held)
@@ -106,7 +111,7 @@ def revert(
         _copy(directory, backup)
         _run(directory, planned, engine)
     if not dry_run:
-        journal.unlink()
+        journal.replace(done)
     return _outcome(planned, engine)
 
 
@@ -150,6 +155,7 @@ class _Journal:
 
 
 def _write_journal(path: Path, mappings: Mappings, planned: Plan, way_back: bool) -> None:
+    path.with_name(f"{path.name}{DONE}").unlink(missing_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as stream:
@@ -235,6 +241,8 @@ def _backwards(library: sqlite3.Connection, held: _Journal) -> Plan:
     keys = [((cell.table, cell.column, cell.row), cell) for cell in held.cells]
     ours = {key: cell for key, cell in keys if key in now}
     exact = {key for key, cell in ours.items() if now[key] == cell.new}
+    if ours and not exact and all(now[key] == cell.old for key, cell in ours.items()):
+        return Plan(notes=["The mappings were taken back already."])  # and power went before the journal said so
     # What Plex has changed since (a file that moved again, say) is mapped back like any new row.
     others = held.mappings.inverse() if held.way_back else Mappings()
     back = plan(library, others, skip=exact or {("", "", 0)}, stays=False)

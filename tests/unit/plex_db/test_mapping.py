@@ -347,6 +347,21 @@ def test_the_indexers_own_names_are_taken_back_also_from_what_it_added(library: 
         *[(f"DELETE FROM {table} WHERE id = 99",) for table in ("media_parts", "media_items", "metadata_items")],  # noqa: S608
     )
     assert everything(library) == before
+    assert not reverted(library).changed
+    assert everything(library) == before
+
+
+def test_power_lost_before_the_journal_says_that_all_is_back_changes_nothing_twice(library: Path) -> None:
+    before = everything(library)
+    swap = [("/Media/Music", "/Media/Movies"), ("/Media/Movies", "/Media/Music")]
+    applied(library, *swap, way_back=True)
+    reverted(library)
+    (library.parent / f"journal{mapping_write.DONE}").rename(library.parent / "journal")
+    assert not reverted(library).changed
+    assert everything(library) == before
+
+
+def test_without_a_journal_nothing_is_guessed(library: Path) -> None:
     with pytest.raises(PlexDatabaseError, match="found none"):
         reverted(library)
 
