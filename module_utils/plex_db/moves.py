@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .listing import Listing, canonical
 from .mapping import Mappings, PathMapping, is_below
@@ -37,8 +37,7 @@ WHY: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class NamedFile:
+class NamedFile(NamedTuple):
     """A file that the library names; size in bytes and duration in milliseconds as Plex took them down, or None."""
 
     path: str
