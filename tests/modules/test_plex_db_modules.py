@@ -23,14 +23,15 @@ def snapshot(home: Path, dest: Path, **more: Any) -> dict[str, Any]:
 
 def place(home: Path, root: Path) -> dict[str, Any]:
     """A checked incoming pair; returns the arguments of an installation."""
+    snapshot(home, root / "base")
     snapshot(home, root / "incoming")
-    (root / "incoming" / "manifest.json").rename(root / "base.json")
+    (root / "incoming" / "manifest.json").unlink()
     building.write(root / "incoming" / building.LIBRARY, *building.track(9000, "/Media/Music/new.flac"))
     return {
         "incoming": str(root / "incoming"),
         "databases_dir": str(home),
         "backups_dir": str(root / "backups"),
-        "base_manifest": str(root / "base.json"),
+        "base_dir": str(root / "base"),
         "run_id": "20261122-071500-ab12",
     }
 
@@ -110,7 +111,7 @@ def test_installing_is_idempotent_and_can_be_taken_back(home: Path, tmp_path: Pa
     common = {"databases_dir": str(home), "backups_dir": arguments["backups_dir"]}
     assert run_module("plex_db_install", {**common, "state": "sealed"})["changed"]
     assert run_module("plex_db_install", {**common, "state": "rolled_back"})["changed"]
-    verified = {**common, "state": "verified", "manifest": arguments["base_manifest"]}
+    verified = {**common, "state": "verified", "manifest": str(tmp_path / "base" / "manifest.json")}
     assert not run_module("plex_db_install", verified)["failed"]
 
 
