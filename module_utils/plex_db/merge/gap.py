@@ -67,10 +67,10 @@ def raise_sequences(library: Path, gap: int = GAP, *, dry_run: bool = False) -> 
         raise PlexDatabaseError(
             f"Raising the ids in {library} failed: {error}. Nothing was changed; is a Plex running on it?"
         ) from error
+    known = {table: before.get(table, 0) for table in wanted}
     if not dry_run:
-        known = {table: before.get(table, 0) for table in wanted}
         FileOperations().write_text(record, json.dumps({"gap": gap, "before": known, "after": wanted}) + "\n")
-    return Raised(True, before, wanted)
+    return Raised(True, known, wanted)
 
 
 def raise_pair(directory: Path, gap: int = GAP, *, dry_run: bool = False) -> bool:

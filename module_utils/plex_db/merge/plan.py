@@ -350,13 +350,16 @@ class _Planner:
     def _keep_rewritten_sets(self) -> None:
         """Where home rewrote a set (the streams of a file), the indexer's new rows for it are dropped."""
         for table in self.merged:
-            column = policy.RULES[table.name].set_of
+            rule = policy.RULES[table.name]
+            column = rule.set_of
             if column:
+                same = self.library[rule.references[column]].staged("same")
                 touched = " UNION ".join(
                     f'SELECT r."{column}" FROM {table.staged("delta")} d JOIN {table.at(side)} r ON r.id = d.id '  # noqa: S608
                     f"WHERE d.kind = '{kind}'"
                     for side, kind in (("ours", "added"), ("base", "deleted"))
                 )
+                touched += f" UNION SELECT theirs FROM {same}"  # noqa: S608
                 self._drop(
                     table,
                     f'SELECT t.id FROM {table.at("theirs")} t WHERE t."{column}" IN ({touched}) AND {self._is_new(table)}',  # noqa: S608
