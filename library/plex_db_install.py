@@ -15,7 +15,8 @@ author:
 description:
   - Puts a checked pair in the place of the one a Plex server has, after a backup of the old one, so that a crash at
     any point leaves a pair that starts.
-  - With O(base_dir), what home did since then is merged into the new pair first (see M(plexburst.core.plex_db_merge)); what
+  - With O(base_dir), what home did since then is merged into the new pair first (see
+    M(plexburst.core.plex_db_merge)); what
     cannot be merged refuses the installation.
   - Plex must be stopped. C(Preferences.xml) is never touched.
   - Every call finishes or takes back an exchange that a crash interrupted before it does anything else.

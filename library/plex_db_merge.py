@@ -14,9 +14,11 @@ author:
   - plexburst contributors (@plexburst)
 description:
   - A three-way merge. Base is the snapshot that went out, theirs is the pair that came back, ours is home as it is now.
-  - Home is the authority on what people did; the indexer's new items and analyses stay. Each table of a Plex database has
+  - Home is the authority on what people did; the indexer's new items and analyses stay. Each table of a Plex database
+    has
     a stated rule (C(module_utils/plex_db/merge/policy.py)).
-  - Home's Plex goes on working meanwhile, for an online snapshot of it is merged. M(plexburst.core.plex_db_install) then
+  - Home's Plex goes on working meanwhile, for an online snapshot of it is merged. M(plexburst.core.plex_db_install)
+    then
     only merges the moments since that snapshot, with Plex stopped.
   - Every value that both sides changed is listed, all of them in a private file.
   - Needs nothing but Python 3.9 with sqlite3, and Plex's own SQLite where its triggers fire.
@@ -24,7 +26,8 @@ attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
     support: full
-    details: Everything is read and planned; nothing of the pairs is written. The snapshot of home is made and removed again.
+    details: Everything is read and planned; nothing of the pairs is written. The snapshot of home is made and removed
+    again.
   diff_mode:
     description: Shows what would be changed in diff mode.
     support: none
@@ -36,7 +39,8 @@ options:
   state:
     description:
       - V(merged) writes home's part into the pair in O(incoming).
-      - V(raised) raises the counters of the pair in O(databases_dir) by O(gap) ids, before a Plex starts on it, so that ids
+      - V(raised) raises the counters of the pair in O(databases_dir) by O(gap) ids, before a Plex starts on it, so
+        that ids
         given out at home and by the indexer never meet.
       - V(sonic) brings home nothing but Sonic data, from the pair in O(incoming) into the living library in
         O(databases_dir), without an exchange of files.
@@ -129,7 +133,8 @@ warnings_of_merge:
   elements: str
   sample: []
 sonic:
-  description: With O(state=sonic), tracks, albums and artists that were marked, vectors brought home, and what was left.
+  description: With O(state=sonic), tracks, albums and artists that were marked, vectors brought home, and what was
+  left.
   returned: success
   type: dict
   sample: {vectors: 120, marks: 140, skipped: 0}
@@ -208,7 +213,9 @@ def act(module: AnsibleModule) -> dict[str, object]:
     if options["state"] == "raised":
         found = pair.holders(databases)
         if found:
-            raise PlexDatabaseError(f"{databases} is open in {', '.join(found)}: the ids must be raised before Plex starts.")
+            raise PlexDatabaseError(
+                f"{databases} is open in {', '.join(found)}: the ids must be raised before Plex starts."
+            )
         changed = gap.raise_pair(databases, options["gap"], dry_run=module.check_mode)
         return {**EMPTY, "changed": changed, "watch_state": none}
     if options["state"] == "sonic":
@@ -248,15 +255,19 @@ def main() -> None:
     if MISSING is not None:
         module.fail_json(
             msg=(
-                f"The Python of this host ({sys.executable}) cannot import sqlite3: {MISSING}. Without it no database can "
-                "be read. Install the distribution's sqlite3 support for Python, or set ansible_python_interpreter to a "
+                f"The Python of this host ({sys.executable}) cannot import sqlite3: {MISSING}. Without it no "
+                "database can "
+                "be read. Install the distribution's sqlite3 support for Python, or set ansible_python_interpreter "
+                "to a "
                 "complete Python."
             )
         )
     try:
         result = act(module)
     except (PlexDatabaseError, OSError) as error:
-        module.fail_json(msg=f"plex_db_merge of {module.params['databases_dir']}: {module.params['state']} failed. {error}")
+        module.fail_json(
+            msg=f"plex_db_merge of {module.params['databases_dir']}: {module.params['state']} failed. {error}"
+        )
     module.exit_json(**result)
 
 

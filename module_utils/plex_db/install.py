@@ -23,6 +23,7 @@ from . import check
 from . import manifest as manifests
 from .errors import PlexDatabaseError
 from .files import FileOperations, read_json_object, require_space, sha256_of, utc_now
+from .merge.run import NOTHING, Merged, merge
 from .pair import (
     BLOBS,
     LIBRARY,
@@ -35,7 +36,6 @@ from .pair import (
     require_closed,
     require_pair,
 )
-from .merge.run import NOTHING, Merged, merge
 from .reader import open_closed, open_live, rows
 
 JOURNAL = ".plexburst-install.json"
@@ -56,7 +56,8 @@ class Ownership:
 
 @dataclass(frozen=True)
 class Installed:
-    """What an installation did: `backup` is the folder that holds the old pair now, `merged` what home did until then."""
+    """What an installation did: `backup` is the folder that holds the old pair now, `merged` what home did until
+    then."""
 
     changed: bool
     backup: str
@@ -94,7 +95,8 @@ def install(
     """Put the pair in `incoming` in the place of the one in `databases`. Plex must be stopped. Twice is once.
 
     :param incoming: a checked pair on the same file system as `databases`; its files are moved from there.
-    :param merging: given, what home did since its base is merged in first; what cannot be merged refuses the installation.
+    :param merging: given, what home did since its base is merged in first; what cannot be merged refuses the
+        installation.
     :param keep: backups to keep, the one made now included.
     :raises PlexDatabaseError: Plex runs, a pair is incomplete or not closed, home changed, or a file operation failed
         (the old pair is

@@ -1,4 +1,5 @@
-"""A household that goes on living while the indexer works: everything it did is there afterwards, with the new items."""
+"""A household that goes on living while the indexer works: everything it did is there afterwards, with the new
+items."""
 
 from __future__ import annotations
 
@@ -45,8 +46,9 @@ class Household(threading.Thread):
                 return
 
     def ask(self, path: str, method: str = "GET") -> None:
-        request = urllib.request.Request(self.url + path, headers={"X-Plex-Token": self.token}, method=method)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=30):  # noqa: S310  (a simulator on loopback)
+        headers = {"X-Plex-Token": self.token}
+        request = urllib.request.Request(self.url + path, headers=headers, method=method)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30):  # noqa: S310  (see above)
             pass
 
     def live(self) -> None:
@@ -58,22 +60,33 @@ class Household(threading.Thread):
         playlist = min(state.playlists)
         # A film whose files stay: only its owner's wish takes it away.
         self.deleted = next(item for item, (kind, _, _) in sorted(state.items.items()) if kind == 1)
-        with contextlib.closing(database.connect(self.databases / LIBRARY, set_up=False)) as library:
-            with database.writing(library) as connection:
-                connection.execute(
+        changes: list[tuple[str, tuple[Any, ...]]] = [
+            (
+                (
                     "INSERT INTO play_queue_generators(playlist_id, metadata_item_id, created_at, updated_at)"
-                    " VALUES(?, ?, 1, 1)",
-                    (playlist, third),
-                )
-                connection.execute("UPDATE metadata_items SET title='Renamed at home' WHERE id=?", (playlist,))
-                media = "SELECT id FROM media_items WHERE metadata_item_id=?"
-                connection.execute(f"DELETE FROM media_parts WHERE media_item_id IN ({media})", (self.deleted,))  # noqa: S608
-                connection.execute("DELETE FROM media_items WHERE metadata_item_id=?", (self.deleted,))
-                connection.execute("DELETE FROM metadata_items WHERE id=?", (self.deleted,))
+                    " VALUES(?, ?, 1, 1)"
+                ),
+                (playlist, third),
+            ),
+            ("UPDATE metadata_items SET title='Renamed at home' WHERE id=?", (playlist,)),
+            (
+                "DELETE FROM media_parts WHERE media_item_id IN (SELECT id FROM media_items WHERE metadata_item_id=?)",
+                (self.deleted,),
+            ),
+            ("DELETE FROM media_items WHERE metadata_item_id=?", (self.deleted,)),
+            ("DELETE FROM metadata_items WHERE id=?", (self.deleted,)),
+        ]
+        with contextlib.closing(database.connect(self.databases / LIBRARY, set_up=False)) as library:
+            library.execute("BEGIN IMMEDIATE")
+            for sql, values in changes:
+                library.execute(sql, values)
+            library.execute("COMMIT")
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sandbox, Household, HomeState, HomeState, Outcome]]:
+def story(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Sandbox, Household, HomeState, HomeState, Outcome]]:
     root = tmp_path_factory.mktemp("household")
     sandbox = Sandbox(root / "sandbox")
     sandbox.up()

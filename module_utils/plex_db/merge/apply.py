@@ -1,10 +1,12 @@
 """Write a plan into the pair that came back, each database in one transaction.
 
-Stock SQLite may write only where no trigger and no ICU index bites: Plex's tokenizer `collating` and collation `icu_root`
+Stock SQLite may write only where no trigger and no ICU index bites: Plex's tokenizer `collating` and collation
+`icu_root`
 exist in Plex's own binary alone. So as soon as `metadata_items`, `tags`, or any table with such a trigger or index is
 concerned, the whole transaction is Plex SQLite's, fed from the scratch file.
 """
 
+# ruff: noqa: S608 - statements are built from names of the schema; values are parameters
 from __future__ import annotations
 
 import os
@@ -32,13 +34,16 @@ def write(work: Workspace, plan: Plan, target: Path, plex_sqlite: Sequence[str] 
 
     :param plex_sqlite: argv of Plex's own SQLite, to which options and a database are appended; it reads SQL from
         standard input and must see `target` and the scratch file under their own paths.
-    :raises PlexDatabaseError: a statement failed (that database is as before then), or Plex SQLite is needed and missing.
+    :raises PlexDatabaseError: a statement failed (that database is as before then), or Plex SQLite is needed and
+    missing.
     """
     for name in NAMES:
         script = statements(work, plan, name)
         if not script:
             continue
-        touched = {table for table in (*plan.staged, *plan.whole) if table.file == name and _has_work(work, plan, table)}
+        touched = {
+            table for table in (*plan.staged, *plan.whole) if table.file == name and _has_work(work, plan, table)
+        }
         protected = needs_plex(target / name, touched)
         if protected and not plex_sqlite:
             raise PlexDatabaseError(
@@ -52,7 +57,9 @@ def write(work: Workspace, plan: Plan, target: Path, plex_sqlite: Sequence[str] 
         for suffix in SIDE_SUFFIXES:
             left = target / f"{name}{suffix}"
             if left.exists() and left.stat().st_size and suffix == "-wal":
-                raise PlexDatabaseError(f"{left} was left behind by the merge: {name} is not closed. Run the merge again.")
+                raise PlexDatabaseError(
+                    f"{left} was left behind by the merge: {name} is not closed. Run the merge again."
+                )
             left.unlink(missing_ok=True)
         FileOperations().sync_file(target / name)
 
@@ -63,8 +70,8 @@ def statements(work: Workspace, plan: Plan, file: str) -> list[str]:
     for table in plan.whole:
         if table.file == file:
             names = table.list_of()
-            script.append(f'DELETE FROM main."{table.name}"')  # noqa: S608 - names of the schema
-            script.append(f'INSERT INTO main."{table.name}" ({names}) SELECT {names} FROM {_staged(table, "put")}')  # noqa: S608
+            script.append(f'DELETE FROM main."{table.name}"')
+            script.append(f'INSERT INTO main."{table.name}" ({names}) SELECT {names} FROM {_staged(table, "put")}')
     for table in plan.staged:
         if table.file == file and table not in plan.whole and _has_work(work, plan, table):
             script += _row_by_row(table)
@@ -79,11 +86,15 @@ def _row_by_row(table: Table) -> list[str]:
     targets = ", ".join(f'"{column}"' for column in values)
     sources = ", ".join(f'p."{column}"' for column in values)
     return [
-        f"DELETE FROM {name} WHERE id IN (SELECT id FROM {_staged(table, 'drop')})",  # noqa: S608 - names of the schema
-        f"UPDATE {name} SET ({targets}) = (SELECT {sources} FROM {put} p WHERE p.id = {name}.id) "  # noqa: S608
-        f"WHERE id IN (SELECT id FROM {put})",
-        f"INSERT INTO {name} ({names}) SELECT {names} FROM {put} p "  # noqa: S608
-        f"WHERE NOT EXISTS (SELECT 1 FROM {name} t WHERE t.id = p.id) ORDER BY p.id",
+        f"DELETE FROM {name} WHERE id IN (SELECT id FROM {_staged(table, 'drop')})",
+        (
+            f"UPDATE {name} SET ({targets}) = (SELECT {sources} FROM {put} p WHERE p.id = {name}.id) "
+            f"WHERE id IN (SELECT id FROM {put})"
+        ),
+        (
+            f"INSERT INTO {name} ({names}) SELECT {names} FROM {put} p "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {name} t WHERE t.id = p.id) ORDER BY p.id"
+        ),
     ]
 
 
@@ -91,17 +102,18 @@ def _counters(work: Workspace, file: str) -> list[str]:
     """Ids are never given out twice: of both sides' counters the higher one stays."""
     suffix = "_b" if file == BLOBS else ""
     higher = work.rows(
-        f"SELECT o.name, MAX(o.seq), MAX(COALESCE(t.seq, -1)) FROM ours{suffix}.sqlite_sequence o "  # noqa: S608
-        f"LEFT JOIN theirs{suffix}.sqlite_sequence t ON t.name = o.name GROUP BY o.name HAVING MAX(o.seq) > MAX(COALESCE(t.seq, -1))"
+        f"SELECT o.name, MAX(o.seq), MAX(COALESCE(t.seq, -1)) FROM ours{suffix}.sqlite_sequence o "
+        f"LEFT JOIN theirs{suffix}.sqlite_sequence t ON t.name = o.name GROUP BY o.name HAVING MAX(o.seq) > "
+        "MAX(COALESCE(t.seq, -1))"
     )
     script = []
     for name, ours, theirs in higher:
         text = str(name).replace("'", "''")
         # A row made by this very transaction may have raised it meanwhile.
-        script.append(f"UPDATE main.sqlite_sequence SET seq = MAX(seq, {int(ours)}) WHERE name = '{text}'")  # noqa: S608
+        script.append(f"UPDATE main.sqlite_sequence SET seq = MAX(seq, {int(ours)}) WHERE name = '{text}'")
         if int(theirs) < 0:
             script.append(
-                f"INSERT INTO main.sqlite_sequence(name, seq) SELECT '{text}', {int(ours)} "  # noqa: S608
+                f"INSERT INTO main.sqlite_sequence(name, seq) SELECT '{text}', {int(ours)} "
                 f"WHERE NOT EXISTS (SELECT 1 FROM main.sqlite_sequence WHERE name = '{text}')"
             )
     return script
@@ -110,7 +122,9 @@ def _counters(work: Workspace, file: str) -> list[str]:
 def needs_plex(database: Path, touched: Iterable[Table]) -> list[str]:
     """Which of these tables have a trigger, or an index with Plex's collation."""
     names = {table.name for table in touched}
-    with closing(sqlite3.connect(f"file:{quote(str(database.absolute()))}?mode=ro&immutable=1", uri=True)) as connection:
+    with closing(
+        sqlite3.connect(f"file:{quote(str(database.absolute()))}?mode=ro&immutable=1", uri=True)
+    ) as connection:
         found = rows(
             connection,
             "SELECT DISTINCT tbl_name FROM sqlite_master WHERE type = 'trigger' OR sql LIKE '%COLLATE icu_root%'",
@@ -121,7 +135,7 @@ def needs_plex(database: Path, touched: Iterable[Table]) -> list[str]:
 def _has_work(work: Workspace, plan: Plan, table: Table) -> bool:
     if table in plan.whole:
         return True
-    return any(work.exists(f"SELECT 1 FROM {table.staged(what)}") for what in ("put", "drop"))  # noqa: S608
+    return any(work.exists(f"SELECT 1 FROM {table.staged(what)}") for what in ("put", "drop"))
 
 
 def _staged(table: Table, what: str) -> str:
@@ -183,4 +197,3 @@ def hand_over(paths: Iterable[Path], like: Path) -> None:
     owner = like.stat()
     for path in paths:
         os.chown(path, owner.st_uid, owner.st_gid)
-

@@ -1,5 +1,6 @@
 """Where both sides wanted something else, and whose value was kept: listed, all of it."""
 
+# ruff: noqa: S608 - statements are built from names of the schema; values are parameters
 from __future__ import annotations
 
 import json
@@ -18,11 +19,11 @@ def note(work: Workspace, table: Table, rows: str, words: str, kept: str) -> int
     :param rows: a query for ids, or for ids and more words.
     :param kept: whose value is in the result: `home's` or `the indexer's`.
     """
-    two = work.connection.execute(f"SELECT * FROM ({rows}) LIMIT 0").description  # noqa: S608 - built by the planner
+    two = work.connection.execute(f"SELECT * FROM ({rows}) LIMIT 0").description
     more = "q.words" if len(two) > 1 else "''"
     names = "(id, words)" if len(two) > 1 else "(id)"
     return work.run(
-        f"WITH q{names} AS ({rows}) INSERT INTO main.conflicts SELECT ?, ?, q.id, ? || RTRIM({more}), ? FROM q",  # noqa: S608
+        f"WITH q{names} AS ({rows}) INSERT INTO main.conflicts SELECT ?, ?, q.id, ? || RTRIM({more}), ? FROM q",
         (table.file, table.name, words, kept),
     )
 

@@ -1,9 +1,11 @@
 """Keep the ids of both sides apart: the pair that goes out gives its next rows ids beyond a gap.
 
-Plex's tables number their rows by AUTOINCREMENT: the next id is one more than `sqlite_sequence` says, which stock SQLite
+Plex's tables number their rows by AUTOINCREMENT: the next id is one more than `sqlite_sequence` says, which stock
+SQLite
 may write (https://sqlite.org/autoinc.html). Home goes on below the gap, the indexer above it.
 """
 
+# ruff: noqa: S608 - statements are built from names of the schema; values are parameters
 from __future__ import annotations
 
 import json
@@ -28,7 +30,8 @@ HIGHEST_ID = 2**31 - 1
 
 @dataclass(frozen=True)
 class Raised:
-    """What became of the counters: table -> highest number given out before, and now. `changed`: False the second time."""
+    """What became of the counters: table -> highest number given out before, and now. `changed`: False the second
+    time."""
 
     changed: bool
     before: dict[str, int]
@@ -75,12 +78,12 @@ def raise_sequences(library: Path, gap: int = GAP, *, dry_run: bool = False) -> 
 
 def raise_pair(directory: Path, gap: int = GAP, *, dry_run: bool = False) -> bool:
     """`raise_sequences` for both databases of the pair in `directory`; returns whether anything changed."""
-    return any([raise_sequences(directory / name, gap, dry_run=dry_run).changed for name in NAMES])
+    return sum(raise_sequences(directory / name, gap, dry_run=dry_run).changed for name in NAMES) > 0
 
 
 def sequences(connection: sqlite3.Connection, schema: str = "main") -> dict[str, int]:
     """The highest id given out, per table."""
-    found = rows(connection, f"SELECT name, MAX(seq) FROM {schema}.sqlite_sequence GROUP BY name")  # noqa: S608 - constants
+    found = rows(connection, f"SELECT name, MAX(seq) FROM {schema}.sqlite_sequence GROUP BY name")
     return {str(name): int(value or 0) for name, value in found}
 
 

@@ -5,6 +5,7 @@ the indexer did is in place already. So the same code merges days of home's life
 stopped, the seconds since then (base = home's snapshot of a moment ago).
 """
 
+# ruff: noqa: S608 - statements are built from names of the schema; values are parameters
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -90,9 +91,11 @@ class _Planner:
             self._keep_other_sections(table)
 
     def _stage(self, table: Table) -> None:
-        self.work.run(f"CREATE TABLE {table.staged('put')} AS SELECT {table.list_of()} FROM {table.at('base')} LIMIT 0")  # noqa: S608
+        self.work.run(f"CREATE TABLE {table.staged('put')} AS SELECT {table.list_of()} FROM {table.at('base')} LIMIT 0")
         if "id" in table.columns:
-            self.work.run(f'CREATE UNIQUE INDEX main."put_{table.file}_{table.name}" ON {_bare(table.staged("put"))}("id")')
+            self.work.run(
+                f'CREATE UNIQUE INDEX main."put_{table.file}_{table.name}" ON {_bare(table.staged("put"))}("id")'
+            )
         self.work.run(f"CREATE TABLE {table.staged('drop')}(id INTEGER PRIMARY KEY)")
         self.plan.staged.append(table)
 
@@ -101,27 +104,29 @@ class _Planner:
         self.work.run(f"CREATE TABLE {delta}(id INTEGER PRIMARY KEY, kind TEXT)")
         self.work.run(f"CREATE TABLE {table.staged('same')}(theirs INTEGER PRIMARY KEY, ours INTEGER)")
         self.work.run(
-            f"INSERT INTO {delta} SELECT o.id, CASE WHEN b.id IS NULL THEN 'added' ELSE 'changed' END "  # noqa: S608
+            f"INSERT INTO {delta} SELECT o.id, CASE WHEN b.id IS NULL THEN 'added' ELSE 'changed' END "
             f"FROM {ours} o LEFT JOIN {base} b ON b.id = o.id WHERE b.id IS NULL OR {table.differ('o', 'b')}"
         )
-        added = self.work.count(f"SELECT COUNT(*) FROM {delta} WHERE kind = 'added'")  # noqa: S608
-        mine = self.work.count(f"SELECT COUNT(*) FROM {ours}")  # noqa: S608
-        if self.work.count(f"SELECT COUNT(*) FROM {base}") > mine - added:  # noqa: S608
+        added = self.work.count(f"SELECT COUNT(*) FROM {delta} WHERE kind = 'added'")
+        mine = self.work.count(f"SELECT COUNT(*) FROM {ours}")
+        if self.work.count(f"SELECT COUNT(*) FROM {base}") > mine - added:
             self.work.run(
-                f"INSERT INTO {delta} SELECT b.id, 'deleted' FROM {base} b "  # noqa: S608
+                f"INSERT INTO {delta} SELECT b.id, 'deleted' FROM {base} b "
                 f"WHERE NOT EXISTS (SELECT 1 FROM {ours} o WHERE o.id = b.id)"
             )
 
     def _refuse_met_ids(self, table: Table) -> None:
         met = self.work.rows(
-            f"SELECT d.id FROM {table.staged('delta')} d JOIN {table.at('ours')} o ON o.id = d.id "  # noqa: S608
+            f"SELECT d.id FROM {table.staged('delta')} d JOIN {table.at('ours')} o ON o.id = d.id "
             f"JOIN {table.at('theirs')} t ON t.id = d.id WHERE d.kind = 'added' AND {table.differ('o', 't')} LIMIT ?",
             (EXAMPLES,),
         )
         if met:
             raise PlexDatabaseError(
-                f"Home and the indexer both gave the ids {', '.join(str(row[0]) for row in met)} of {table.name} to rows "
-                "of their own: the counters of the pair that went out were not raised, or home added more rows than the "
+                f"Home and the indexer both gave the ids {', '.join(str(row[0]) for row in met)} of {table.name} to "
+                "rows "
+                "of their own: the counters of the pair that went out were not raised, or home added more rows than "
+                "the "
                 "gap is wide. Home keeps its database; run the sync again from home as it is now."
             )
 
@@ -141,26 +146,28 @@ class _Planner:
             for column, target in rule.references.items():
                 if target == "metadata_items" and column in table.columns and column != "linked_id":
                     sources.append(
-                        f'SELECT o."{column}" AS id FROM {table.staged("delta")} d '  # noqa: S608
+                        f'SELECT o."{column}" AS id FROM {table.staged("delta")} d '
                         f"JOIN {table.at('ours')} o ON o.id = d.id WHERE d.kind = 'added'"
                     )
         changed = items.differ("o", "b", ("id", *policy.RULES["metadata_items"].newest))
         sources.append(
-            f"SELECT d.id FROM {items.staged('delta')} d JOIN {items.at('ours')} o ON o.id = d.id "  # noqa: S608
+            f"SELECT d.id FROM {items.staged('delta')} d JOIN {items.at('ours')} o ON o.id = d.id "
             f"JOIN {items.at('base')} b ON b.id = d.id WHERE d.kind = 'changed' AND {changed}"
         )
         if "play_queue_generators" in self.library:
-            sources.append(f"SELECT metadata_item_id FROM {self.library['play_queue_generators'].at('ours')}")  # noqa: S608
+            sources.append(f"SELECT metadata_item_id FROM {self.library['play_queue_generators'].at('ours')}")
         for source in sources:
             wanted = f"SELECT NULL AS id WHERE 0 UNION {source}"
-            work.run(f"INSERT OR IGNORE INTO main.restored SELECT id FROM ({wanted}) AS wanted WHERE {missing}")  # noqa: S608
+            work.run(f"INSERT OR IGNORE INTO main.restored SELECT id FROM ({wanted}) AS wanted WHERE {missing}")
         carried.find_moved(work, self.library, "SELECT id FROM main.restored", missing)
         # An item that home edited itself comes back even so.
-        work.run(f"DELETE FROM main.moved WHERE old IN (SELECT id FROM {items.staged('delta')})")  # noqa: S608
+        work.run(f"DELETE FROM main.moved WHERE old IN (SELECT id FROM {items.staged('delta')})")
         work.run("DELETE FROM main.restored WHERE id IN (SELECT old FROM main.moved)")
         for _ in range(LEVELS):
-            parents = f"SELECT o.parent_id AS id FROM main.restored r JOIN {items.at('ours')} o ON o.id = r.id"  # noqa: S608
-            if not work.run(f"INSERT OR IGNORE INTO main.restored SELECT id FROM ({parents}) AS wanted WHERE {missing}"):  # noqa: S608
+            parents = f"SELECT o.parent_id AS id FROM main.restored r JOIN {items.at('ours')} o ON o.id = r.id"
+            if not work.run(
+                f"INSERT OR IGNORE INTO main.restored SELECT id FROM ({parents}) AS wanted WHERE {missing}"
+            ):
                 break
         if not work.exists("SELECT 1 FROM main.restored"):
             return
@@ -176,21 +183,22 @@ class _Planner:
                 table = self.library[name]
                 self._put_ours(
                     table,
-                    f'SELECT o.id FROM {table.at("ours")} o WHERE o."{column}" IN (SELECT id FROM {of}) '  # noqa: S608
+                    f'SELECT o.id FROM {table.at("ours")} o WHERE o."{column}" IN (SELECT id FROM {of}) '
                     f"AND NOT EXISTS (SELECT 1 FROM {table.at('theirs')} t WHERE t.id = o.id)",
                 )
 
     def _put_of(self, name: str) -> str:
         return self.library[name].staged("put") if name in self.library else ""
 
-    # -- rows that both sides added --------------------------------------------------------------------------------------
+    # -- rows that both sides added
+    # --------------------------------------------------------------------------------------
 
     def _find_same(self, table: Table) -> None:
         """Rows of the indexer's that are home's own additions under another id."""
         rule = policy.RULES[table.name]
         if not rule.identity:
             return
-        if not self.work.exists(f"SELECT 1 FROM {table.staged('delta')} WHERE kind = 'added'"):  # noqa: S608
+        if not self.work.exists(f"SELECT 1 FROM {table.staged('delta')} WHERE kind = 'added'"):
             return
         rounds = LEVELS if table.name in rule.references.values() else 1
         for _ in range(rounds):
@@ -207,7 +215,7 @@ class _Planner:
         if table.name == "media_parts":
             tests.append("o.file <> ''")
         return self.work.run(
-            f"INSERT OR IGNORE INTO {table.staged('same')} "  # noqa: S608
+            f"INSERT OR IGNORE INTO {table.staged('same')} "
             f"SELECT MIN(t.id), o.id FROM {table.staged('delta')} d JOIN {table.at('ours')} o ON o.id = d.id "
             f"JOIN {table.at('theirs')} t ON {' AND '.join(tests)} WHERE d.kind = 'added' AND {self._is_new(table)} "
             f"AND NOT EXISTS (SELECT 1 FROM {table.staged('same')} s WHERE s.ours = o.id) GROUP BY o.id"
@@ -219,13 +227,13 @@ class _Planner:
         target = rule.references.get(column)
         parent = self.library.get(target) if target else None
         if parent is not None:
-            same = f"(SELECT s.ours FROM {parent.staged('same')} s WHERE s.theirs = {theirs})"  # noqa: S608
+            same = f"(SELECT s.ours FROM {parent.staged('same')} s WHERE s.theirs = {theirs})"
             theirs = f"COALESCE({same}, {theirs})"
         return f'o."{column}" COLLATE BINARY IS {theirs}'
 
     def _is_new(self, table: Table, row: str = "t") -> str:
         return (
-            f"NOT EXISTS (SELECT 1 FROM {table.at('base')} nb WHERE nb.id = {row}.id) "  # noqa: S608
+            f"NOT EXISTS (SELECT 1 FROM {table.at('base')} nb WHERE nb.id = {row}.id) "
             f"AND NOT EXISTS (SELECT 1 FROM {table.at('ours')} no WHERE no.id = {row}.id)"
         )
 
@@ -233,7 +241,7 @@ class _Planner:
         """From files that both sides added up to their versions, items and the items that hold those."""
         parts, media, items = (self.library[name] for name in ("media_parts", "media_items", "metadata_items"))
         self.work.run(
-            f"INSERT OR IGNORE INTO {media.staged('same')} SELECT t.media_item_id, MIN(o.media_item_id) "  # noqa: S608
+            f"INSERT OR IGNORE INTO {media.staged('same')} SELECT t.media_item_id, MIN(o.media_item_id) "
             f"FROM {parts.staged('same')} s JOIN {parts.at('theirs')} t ON t.id = s.theirs "
             f"JOIN {parts.at('ours')} o ON o.id = s.ours JOIN {media.at('theirs')} m ON m.id = t.media_item_id "
             f"WHERE {self._is_new(media, 'm')} AND NOT EXISTS (SELECT 1 FROM {parts.at('theirs')} other "
@@ -248,9 +256,9 @@ class _Planner:
     def _match_upwards(self, items: Table, child: Table, column: str) -> int:
         """Items that the indexer added and whose every child is home's: they are the item that holds those at home."""
         return self.work.run(
-            f'INSERT OR IGNORE INTO {items.staged("same")} SELECT t."{column}", MIN(o."{column}") '  # noqa: S608
+            f'INSERT OR IGNORE INTO {items.staged("same")} SELECT t."{column}", MIN(o."{column}") '
             f"FROM {child.staged('same')} s JOIN {child.at('theirs')} t ON t.id = s.theirs "
-            f"JOIN {child.at('ours')} o ON o.id = s.ours JOIN {items.at('theirs')} i ON i.id = t.\"{column}\" "
+            f'JOIN {child.at("ours")} o ON o.id = s.ours JOIN {items.at("theirs")} i ON i.id = t."{column}" '
             f"WHERE {self._is_new(items, 'i')} AND NOT EXISTS (SELECT 1 FROM {child.at('theirs')} other "
             f'WHERE other."{column}" = i.id AND other.id NOT IN (SELECT theirs FROM {child.staged("same")})) '
             f'AND o."{column}" IS NOT NULL GROUP BY t."{column}"'
@@ -260,17 +268,17 @@ class _Planner:
 
     def _apply_delta(self, table: Table) -> None:
         delta, ours, theirs = table.staged("delta"), table.at("ours"), table.at("theirs")
-        self._drop(table, f"SELECT theirs FROM {table.staged('same')}")  # noqa: S608
+        self._drop(table, f"SELECT theirs FROM {table.staged('same')}")
         self._drop(
             table,
-            f"SELECT d.id FROM {delta} d JOIN {theirs} t ON t.id = d.id WHERE d.kind = 'deleted'",  # noqa: S608
+            f"SELECT d.id FROM {delta} d JOIN {theirs} t ON t.id = d.id WHERE d.kind = 'deleted'",
         )
         self._put_ours(
             table,
-            f"SELECT d.id FROM {delta} d WHERE d.kind = 'added' "  # noqa: S608
+            f"SELECT d.id FROM {delta} d WHERE d.kind = 'added' "
             f"AND NOT EXISTS (SELECT 1 FROM {theirs} t WHERE t.id = d.id)",
         )
-        if self.work.exists(f"SELECT 1 FROM {delta} WHERE kind = 'changed'"):  # noqa: S608
+        if self.work.exists(f"SELECT 1 FROM {delta} WHERE kind = 'changed'"):
             self._merge_columns(table)
             self._put_changed_but_gone(table)
         self._note_deleted(table)
@@ -280,7 +288,7 @@ class _Planner:
             kept = " AND ".join(f'k."{name}" COLLATE BINARY IS b."{name}"' for name in rule.identity)
             self._drop(
                 table,
-                f"SELECT t.id FROM {delta} d JOIN {table.at('base')} b ON b.id = d.id "  # noqa: S608
+                f"SELECT t.id FROM {delta} d JOIN {table.at('base')} b ON b.id = d.id "
                 f"JOIN {theirs} t ON {identity} WHERE d.kind = 'deleted' AND {self._is_new(table)} "
                 f"AND NOT EXISTS (SELECT 1 FROM {ours} k WHERE {kept})",
                 "removed at home, made anew by the indexer",
@@ -300,29 +308,32 @@ class _Planner:
                 both = f"{mine} AND {t} COLLATE BINARY IS NOT {b}"
                 values.append(f"CASE WHEN {both} THEN merged_extra({b}, {o}, {t}) WHEN {mine} THEN {o} ELSE {t} END")
             elif name in rule.indexers:
-                values.append(f"CASE WHEN {t} COLLATE BINARY IS b.\"{name}\" THEN {o} ELSE {t} END")
+                values.append(f'CASE WHEN {t} COLLATE BINARY IS b."{name}" THEN {o} ELSE {t} END')
             else:
                 values.append(f"CASE WHEN {mine} THEN {o} ELSE {t} END")
                 clash = f"{mine} AND {t} COLLATE BINARY IS NOT {b} AND {t} COLLATE BINARY IS NOT {o}"
                 clashes.append(f"CASE WHEN {clash} THEN '{name} ' ELSE '' END")
         joined = (
             f"FROM {table.staged('delta')} d JOIN {table.at('ours')} o ON o.id = d.id "
-            f"JOIN {table.at('base')} b ON b.id = d.id JOIN {table.at('theirs')} t ON t.id = d.id WHERE d.kind = 'changed'"
+            f"JOIN {table.at('base')} b ON b.id = d.id JOIN {table.at('theirs')} t ON t.id = d.id WHERE d.kind = "
+            "'changed'"
         )
-        self.work.run(f"INSERT OR REPLACE INTO {table.staged('put')} SELECT {', '.join(values)} {joined}")  # noqa: S608
+        self.work.run(f"INSERT OR REPLACE INTO {table.staged('put')} SELECT {', '.join(values)} {joined}")
         # What comes out as the indexer has it already needs no writing.
         self.work.run(
-            f"DELETE FROM {table.staged('put')} WHERE id IN (SELECT p.id FROM {table.staged('put')} p "  # noqa: S608
+            f"DELETE FROM {table.staged('put')} WHERE id IN (SELECT p.id FROM {table.staged('put')} p "
             f"JOIN {table.at('theirs')} t ON t.id = p.id WHERE NOT {table.differ('p', 't')})"
         )
         if clashes:
             text = " || ".join(clashes)
-            note(self.work, table, f"SELECT d.id, {text} {joined} AND {text} <> ''", "changed on both sides: ", "home's")  # noqa: S608
+            note(
+                self.work, table, f"SELECT d.id, {text} {joined} AND {text} <> ''", "changed on both sides: ", "home's"
+            )
 
     def _put_changed_but_gone(self, table: Table) -> None:
         rule = policy.RULES[table.name]
         gone = (
-            f"SELECT d.id FROM {table.staged('delta')} d JOIN {table.at('ours')} o ON o.id = d.id "  # noqa: S608
+            f"SELECT d.id FROM {table.staged('delta')} d JOIN {table.at('ours')} o ON o.id = d.id "
             f"JOIN {table.at('base')} b ON b.id = d.id WHERE d.kind = 'changed' "
             f"AND {table.differ('o', 'b', ('id', *rule.newest))} "
             f"AND NOT EXISTS (SELECT 1 FROM {table.at('theirs')} t WHERE t.id = d.id) "
@@ -340,7 +351,7 @@ class _Planner:
         note(
             self.work,
             table,
-            f"SELECT d.id FROM {table.staged('delta')} d JOIN {table.at('base')} b ON b.id = d.id "  # noqa: S608
+            f"SELECT d.id FROM {table.staged('delta')} d JOIN {table.at('base')} b ON b.id = d.id "
             f"JOIN {table.at('theirs')} t ON t.id = d.id WHERE d.kind = 'deleted' "
             f"AND {table.differ('t', 'b', ('id', *rule.newest))}",
             "deleted at home, changed by the indexer",
@@ -355,14 +366,15 @@ class _Planner:
             if column:
                 same = self.library[rule.references[column]].staged("same")
                 touched = " UNION ".join(
-                    f'SELECT r."{column}" FROM {table.staged("delta")} d JOIN {table.at(side)} r ON r.id = d.id '  # noqa: S608
+                    f'SELECT r."{column}" FROM {table.staged("delta")} d JOIN {table.at(side)} r ON r.id = d.id '
                     f"WHERE d.kind = '{kind}'"
                     for side, kind in (("ours", "added"), ("base", "deleted"))
                 )
-                touched += f" UNION SELECT theirs FROM {same}"  # noqa: S608
+                touched += f" UNION SELECT theirs FROM {same}"
                 self._drop(
                     table,
-                    f'SELECT t.id FROM {table.at("theirs")} t WHERE t."{column}" IN ({touched}) AND {self._is_new(table)}',  # noqa: S608
+                    f'SELECT t.id FROM {table.at("theirs")} t WHERE t."{column}" IN ({touched}) AND '
+                    f"{self._is_new(table)}",
                     "home analysed the same file",
                 )
 
@@ -370,11 +382,11 @@ class _Planner:
         """The indexer's new rows below what is dropped go with it."""
         dropped = 0
         for column, parent in self._references(table):
-            if not self.work.exists(f"SELECT 1 FROM {parent.staged('drop')}"):  # noqa: S608
+            if not self.work.exists(f"SELECT 1 FROM {parent.staged('drop')}"):
                 continue
-            gone = f"SELECT id FROM {parent.staged('drop')} EXCEPT SELECT theirs FROM {parent.staged('same')}"  # noqa: S608
-            below = f'SELECT t.id FROM {table.at("theirs")} t WHERE t."{column}" IN ({gone}){_linked(table, column)}'  # noqa: S608
-            athome = f"EXISTS (SELECT 1 FROM {table.at('ours')} o WHERE o.id = t.id"  # noqa: S608
+            gone = f"SELECT id FROM {parent.staged('drop')} EXCEPT SELECT theirs FROM {parent.staged('same')}"
+            below = f'SELECT t.id FROM {table.at("theirs")} t WHERE t."{column}" IN ({gone}){_linked(table, column)}'
+            athome = f"EXISTS (SELECT 1 FROM {table.at('ours')} o WHERE o.id = t.id"
             dropped += self._drop(
                 table,
                 f"{below} AND NOT {athome})",
@@ -396,30 +408,32 @@ class _Planner:
         turned = [
             (column, parent)
             for column, parent in self._references(table)
-            if self.work.exists(f"SELECT 1 FROM {parent.staged('same')}")  # noqa: S608
+            if self.work.exists(f"SELECT 1 FROM {parent.staged('same')}")
         ]
         if not turned:
             return
         wanted = " UNION ".join(
-            f'SELECT t.id FROM {table.at("theirs")} t WHERE t."{column}" IN (SELECT theirs FROM {parent.staged("same")})'  # noqa: S608
+            f'SELECT t.id FROM {table.at("theirs")} t WHERE t."{column}" IN (SELECT theirs FROM '
+            f"{parent.staged('same')})"
             f"{_linked(table, column)}"
             for column, parent in turned
         )
         values = {name: f't."{name}"' for name in table.columns}
         for column, parent in turned:
-            same = f'(SELECT s.ours FROM {parent.staged("same")} s WHERE s.theirs = t."{column}")'  # noqa: S608
+            same = f'(SELECT s.ours FROM {parent.staged("same")} s WHERE s.theirs = t."{column}")'
             values[column] = f'COALESCE({same}, t."{column}")'
             if column == "linked_id":
                 values[column] = f"CASE WHEN t.linked_type = 'metadata_item' THEN {values[column]} ELSE t.linked_id END"
         self.work.run(
-            f"INSERT OR IGNORE INTO {table.staged('put')} SELECT {', '.join(values.values())} FROM {table.at('theirs')} t "  # noqa: S608
+            f"INSERT OR IGNORE INTO {table.staged('put')} SELECT {', '.join(values.values())} FROM "
+            f"{table.at('theirs')} t "
             f"WHERE t.id IN ({wanted}) AND t.id NOT IN (SELECT id FROM {table.staged('drop')})"
         )
         for column, parent in turned:
             if column != "linked_id":
-                same = f'(SELECT s.ours FROM {parent.staged("same")} s WHERE s.theirs = p."{column}")'  # noqa: S608
+                same = f'(SELECT s.ours FROM {parent.staged("same")} s WHERE s.theirs = p."{column}")'
                 self.work.run(
-                    f'UPDATE {table.staged("put")} AS p SET "{column}" = {same} '  # noqa: S608
+                    f'UPDATE {table.staged("put")} AS p SET "{column}" = {same} '
                     f'WHERE p."{column}" IN (SELECT theirs FROM {parent.staged("same")})'
                 )
         self._drop_doubles(table)
@@ -431,12 +445,13 @@ class _Planner:
             return
         same = " AND ".join(f'p."{name}" COLLATE BINARY IS o."{name}"' for name in rule.identity)
         doubles = (
-            f"SELECT p.id FROM {table.staged('put')} p JOIN {table.at('ours')} o ON {same} WHERE o.id <> p.id "  # noqa: S608
+            f"SELECT p.id FROM {table.staged('put')} p JOIN {table.at('ours')} o ON {same} WHERE o.id <> p.id "
             f"AND NOT EXISTS (SELECT 1 FROM {table.at('ours')} mine WHERE mine.id = p.id)"
         )
         self._drop(table, doubles)
 
-    # -- sections that were not in the run, and items that people made ---------------------------------------------------
+    # -- sections that were not in the run, and items that people made
+    # ---------------------------------------------------
 
     def _keep_other_sections(self, table: Table) -> None:
         rule = policy.RULES[table.name]
@@ -445,26 +460,27 @@ class _Planner:
         outside = table.staged("outside")
         self.work.run(f"CREATE TABLE {outside}(id INTEGER PRIMARY KEY)")
         parent = self.library.get(rule.references.get(rule.owner, ""))
-        if parent is not None and parent.name != "library_sections":
-            if not self.work.exists(f"SELECT 1 FROM {parent.staged('outside')}"):  # noqa: S608
-                return
+        below = parent is not None and parent.name != "library_sections"
+        if parent is not None and below and not self.work.exists(f"SELECT 1 FROM {parent.staged('outside')}"):
+            return
         for side in ("theirs", "ours"):
             self.work.run(
-                f"INSERT OR IGNORE INTO {outside} SELECT r.id FROM {table.at(side)} r WHERE {self._is_outside(table, rule)}"  # noqa: S608
+                f"INSERT OR IGNORE INTO {outside} SELECT r.id FROM {table.at(side)} r WHERE "
+                f"{self._is_outside(table, rule)}"
             )
-        if not self.work.exists(f"SELECT 1 FROM {outside}"):  # noqa: S608
+        if not self.work.exists(f"SELECT 1 FROM {outside}"):
             return
-        scope = f"SELECT id FROM {outside}"  # noqa: S608
-        self.work.run(f"DELETE FROM {table.staged('put')} WHERE id IN ({scope})")  # noqa: S608
-        self.work.run(f"DELETE FROM {table.staged('drop')} WHERE id IN ({scope})")  # noqa: S608
+        scope = f"SELECT id FROM {outside}"
+        self.work.run(f"DELETE FROM {table.staged('put')} WHERE id IN ({scope})")
+        self.work.run(f"DELETE FROM {table.staged('drop')} WHERE id IN ({scope})")
         self._put_ours(
             table,
-            f"SELECT o.id FROM {outside} x JOIN {table.at('ours')} o ON o.id = x.id "  # noqa: S608
+            f"SELECT o.id FROM {outside} x JOIN {table.at('ours')} o ON o.id = x.id "
             f"LEFT JOIN {table.at('theirs')} t ON t.id = x.id WHERE t.id IS NULL OR {table.differ('o', 't')}",
         )
         self._drop(
             table,
-            f"SELECT x.id FROM {outside} x JOIN {table.at('theirs')} t ON t.id = x.id "  # noqa: S608
+            f"SELECT x.id FROM {outside} x JOIN {table.at('theirs')} t ON t.id = x.id "
             f"WHERE NOT EXISTS (SELECT 1 FROM {table.at('ours')} o WHERE o.id = x.id)",
         )
 
@@ -472,7 +488,7 @@ class _Planner:
         tests = []
         parent = self.library.get(rule.references.get(rule.owner, ""))
         if parent is not None and parent.name != "library_sections":
-            tests.append(f'r."{rule.owner}" IN (SELECT id FROM {parent.staged("outside")})')  # noqa: S608
+            tests.append(f'r."{rule.owner}" IN (SELECT id FROM {parent.staged("outside")})')
             if rule.owner == "linked_id":
                 tests[-1] += " AND r.linked_type = 'metadata_item'"
         elif self.sections is not None:
@@ -494,10 +510,13 @@ class _Planner:
             self._stage(table)
             self._put_ours(
                 table,
-                f"SELECT o.id FROM {table.at('ours')} o LEFT JOIN {table.at('theirs')} t ON t.id = o.id "  # noqa: S608
+                f"SELECT o.id FROM {table.at('ours')} o LEFT JOIN {table.at('theirs')} t ON t.id = o.id "
                 f"WHERE t.id IS NULL OR {table.differ('o', 't')}",
             )
-            extra = f"SELECT t.id FROM {table.at('theirs')} t WHERE NOT EXISTS (SELECT 1 FROM {table.at('ours')} o WHERE o.id = t.id)"  # noqa: E501,S608
+            extra = (
+                f"SELECT t.id FROM {table.at('theirs')} t WHERE NOT EXISTS (SELECT 1 FROM {table.at('ours')} o "
+                "WHERE o.id = t.id)"
+            )
             self._drop(table, extra)
         carried.follow_moves(self.work, self.library)
         carried.follow_guids(self.work, self.library)
@@ -517,16 +536,17 @@ class _Planner:
             if name not in self.library:
                 continue
             table = self.library[name]
-            changed = (
-                "SELECT {one}.id FROM {o} {one} LEFT JOIN {b} x ON x.id = {one}.id WHERE x.id IS NULL OR {differ}"
-            )
+            changed = "SELECT {one}.id FROM {o} {one} LEFT JOIN {b} x ON x.id = {one}.id WHERE x.id IS NULL OR {differ}"
             self.plan.kept += self.work.count(
-                "SELECT COUNT(*) FROM ("  # noqa: S608
+                "SELECT COUNT(*) FROM ("
                 + changed.format(one="o", o=table.at("ours"), b=table.at("base"), differ=table.differ("o", "x"))
                 + ")"
             )
             twins = changed.format(one="t", o=table.at("theirs"), b=table.at("base"), differ=table.differ("t", "x"))
-            given_way = f"SELECT id FROM ({twins}) WHERE id IN (SELECT id FROM {table.staged('put')} UNION SELECT id FROM {table.staged('drop')})"  # noqa: E501,S608
+            given_way = (
+                f"SELECT id FROM ({twins}) WHERE id IN (SELECT id FROM {table.staged('put')} UNION SELECT "
+                f"id FROM {table.staged('drop')})"
+            )
             note(self.work, table, given_way, "written by the indexer's Plex itself", "home's")
 
     # -- the rest ------------------------------------------------------------------------------------------------------
@@ -559,13 +579,15 @@ class _Planner:
         if not mine:
             if not known:
                 self.plan.warnings.append(
-                    f"The indexer changed {names}, of which this plexburst knows nothing: the change stays, for home did "
+                    f"The indexer changed {names}, of which this plexburst knows nothing: the change stays, for "
+                    "home did "
                     "not touch it."
                 )
             return
         if others and not known:
             raise PlexDatabaseError(
-                f"Both home and the indexer changed {names} since the snapshot, and this plexburst does not know what is "
+                f"Both home and the indexer changed {names} since the snapshot, and this plexburst does not know "
+                "what is "
                 "in there: one side's changes would be lost. Home keeps its database. Please report the table's name."
             )
         if others:
@@ -581,44 +603,43 @@ class _Planner:
             return
         raise PlexDatabaseError(
             f"{table.name} of {table.file} differs between home and the pair that comes back: home's Plex was updated "
-            "meanwhile, or the indexer ran another version. Home keeps its database; run the sync again from home as it "
+            "meanwhile, or the indexer ran another version. Home keeps its database; run the sync again from home "
+            "as it "
             "is now."
         )
 
     def _differs(self, table: Table, one: str, other: str) -> bool:
         names = table.list_of()
         for left, right in ((one, other), (other, one)):
-            if self.work.exists(f"SELECT {names} FROM {table.at(left)} EXCEPT SELECT {names} FROM {table.at(right)}"):  # noqa: S608
+            if self.work.exists(f"SELECT {names} FROM {table.at(left)} EXCEPT SELECT {names} FROM {table.at(right)}"):
                 return True
-        counts = [self.work.count(f"SELECT COUNT(*) FROM {table.at(side)}") for side in (one, other)]  # noqa: S608
+        counts = [self.work.count(f"SELECT COUNT(*) FROM {table.at(side)}") for side in (one, other)]
         return counts[0] != counts[1]
 
     def _take_whole(self, table: Table) -> None:
         if table not in self.plan.staged:
             self._stage_plain(table)
-        self.work.run(
-            f"INSERT INTO {table.staged('put')} SELECT {table.list_of()} FROM {table.at('ours')}"  # noqa: S608
-        )
+        self.work.run(f"INSERT INTO {table.staged('put')} SELECT {table.list_of()} FROM {table.at('ours')}")
         self.plan.whole.append(table)
 
     def _stage_plain(self, table: Table) -> None:
-        self.work.run(f"CREATE TABLE {table.staged('put')} AS SELECT {table.list_of()} FROM {table.at('base')} LIMIT 0")  # noqa: S608
+        self.work.run(f"CREATE TABLE {table.staged('put')} AS SELECT {table.list_of()} FROM {table.at('base')} LIMIT 0")
 
     # -- staging -------------------------------------------------------------------------------------------------------
 
     def _put_ours(self, table: Table, ids: str) -> int:
         return self.work.run(
-            f"INSERT OR REPLACE INTO {table.staged('put')} SELECT {table.list_of('r.')} FROM {table.at('ours')} r "  # noqa: S608
+            f"INSERT OR REPLACE INTO {table.staged('put')} SELECT {table.list_of('r.')} FROM {table.at('ours')} r "
             f"WHERE r.id IN ({ids})"
         )
 
     def _drop(self, table: Table, ids: str, words: str = "") -> int:
-        fresh = f"SELECT id FROM ({_named(ids)}) WHERE id NOT IN (SELECT id FROM {table.staged('drop')})"  # noqa: S608
+        fresh = f"SELECT id FROM ({_named(ids)}) WHERE id NOT IN (SELECT id FROM {table.staged('drop')})"
         if words:
             note(self.work, table, fresh, words, "home's")
         done = self.work.run(f"INSERT OR IGNORE INTO {table.staged('drop')} {fresh}")
         if done:
-            self.work.run(f"DELETE FROM {table.staged('put')} WHERE id IN (SELECT id FROM {table.staged('drop')})")  # noqa: S608
+            self.work.run(f"DELETE FROM {table.staged('put')} WHERE id IN (SELECT id FROM {table.staged('drop')})")
         return done
 
     def finished(self) -> Plan:
@@ -629,7 +650,7 @@ class _Planner:
                 continue
             name = table.name if table.file == LIBRARY else f"blobs.db: {table.name}"
             for what, counts in (("put", self.plan.put), ("drop", self.plan.drop)):
-                number = self.work.count(f"SELECT COUNT(*) FROM {table.staged(what)}")  # noqa: S608
+                number = self.work.count(f"SELECT COUNT(*) FROM {table.staged(what)}")
                 if number:
                     counts[name] = number
         self.plan.conflicts = self.work.count("SELECT COUNT(*) FROM main.conflicts")
@@ -652,4 +673,3 @@ def _bare(name: str) -> str:
 def _named(ids: str) -> str:
     """A query for ids whose one column is called `id`."""
     return f"SELECT NULL AS id WHERE 0 UNION {ids}"
-

@@ -1,16 +1,20 @@
 """Bring home Sonic data alone, into the living library: the smallest thing a user has to trust.
 
-What travels: vectors (blobs of type 7 of tracks) and the mark `musicAnalysisVersion` in the extra_data of tracks, albums
+What travels: vectors (blobs of type 7 of tracks) and the mark `musicAnalysisVersion` in the extra_data of tracks,
+albums
 and artists. Nothing else is read from the indexer, no file is exchanged, no id is taken over.
 
-Why Plex may go on working meanwhile: SQLite in WAL mode is made for several processes of one machine that write in turn,
+Why Plex may go on working meanwhile: SQLite in WAL mode is made for several processes of one machine that write in
+turn,
 and a server waits for a busy database (its log says so after 10 seconds). So every transaction here is far shorter than
 that, waits for its turn, and is written by Plex's own SQLite of home's version: the same library as the server, so its
-triggers fire. Each mark is written only where the row is still as it was read. Two things would make that unsafe and are
+triggers fire. Each mark is written only where the row is still as it was read. Two things would make that unsafe and
+are
 refused: a database on a network file system, where WAL does not work (https://sqlite.org/wal.html), and a stock SQLite
 that lacks Plex's tokenizer. Vectors come first: a mark without a vector would tell Plex not to analyse the track again.
 """
 
+# ruff: noqa: S608 - statements are built from names of the schema; values are parameters
 from __future__ import annotations
 
 import sqlite3
@@ -43,7 +47,8 @@ _TRACK = 10
 
 @dataclass(frozen=True)
 class Brought:
-    """What came home: vectors, and marks of tracks, albums and artists; `skipped` items are another thing at home now."""
+    """What came home: vectors, and marks of tracks, albums and artists; `skipped` items are another thing at home
+    now."""
 
     vectors: int
     marks: int
@@ -56,7 +61,12 @@ class Brought:
 
 
 def bring(
-    incoming: Path, databases: Path, *, plex_sqlite: Sequence[str], dry_run: bool = False, mounts: Path = Path("/proc/mounts")
+    incoming: Path,
+    databases: Path,
+    *,
+    plex_sqlite: Sequence[str],
+    dry_run: bool = False,
+    mounts: Path = Path("/proc/mounts"),
 ) -> Brought:
     """Add the Sonic data of the closed pair in `incoming` to the library in `databases`, whose Plex may be running.
 
@@ -72,12 +82,14 @@ def bring(
     kind = file_system(databases, mounts)
     if kind.startswith(_REMOTE):
         raise PlexDatabaseError(
-            f"{databases} is on a file system of type {kind}, on which SQLite cannot share a database between processes "
+            f"{databases} is on a file system of type {kind}, on which SQLite cannot share a database between "
+            "processes "
             "while Plex runs. Bring home everything instead (plexburst_apply=all), which stops Plex for the exchange."
         )
     if not plex_sqlite and not dry_run:
         raise PlexDatabaseError(
-            "Bringing home Sonic data needs the command of Plex's own SQLite (plex_sqlite): marks are in metadata_items, "
+            "Bringing home Sonic data needs the command of Plex's own SQLite (plex_sqlite): marks are in "
+            "metadata_items, "
             "where triggers fire that stock SQLite cannot run."
         )
     started = time.monotonic()
@@ -97,7 +109,8 @@ def bring(
         remove(scratch)
     if left.changed:
         raise PlexDatabaseError(
-            f"{left.vectors} vectors and {left.marks} marks could not be written: home's Plex changed the same rows each of "
+            f"{left.vectors} vectors and {left.marks} marks could not be written: home's Plex changed the same rows "
+            "each of "
             f"{ROUNDS} times. What was written is whole; wait until Plex is quieter, then run it again."
         )
     return Brought(vectors, marks, left.skipped, round(time.monotonic() - started, 3))
@@ -136,7 +149,9 @@ def _stage(scratch: Path, incoming: Path, databases: Path) -> Brought:
             work.execute("COMMIT")
             return result
     except sqlite3.Error as error:
-        raise PlexDatabaseError(f"The Sonic data in {incoming} cannot be compared with {databases}: {error}.") from error
+        raise PlexDatabaseError(
+            f"The Sonic data in {incoming} cannot be compared with {databases}: {error}."
+        ) from error
 
 
 def _find(work: sqlite3.Connection) -> Brought:
@@ -144,21 +159,23 @@ def _find(work: sqlite3.Connection) -> Brought:
     work.execute("CREATE TABLE main.known(id INTEGER PRIMARY KEY, kind INTEGER, guid TEXT, ours TEXT, theirs TEXT)")
     # The same thing on both sides: same id, type and guid. An item that was matched anew is not touched.
     work.execute(
-        "INSERT INTO main.known SELECT o.id, o.metadata_type, o.guid, o.extra_data, t.extra_data "  # noqa: S608 - numbers
+        "INSERT INTO main.known SELECT o.id, o.metadata_type, o.guid, o.extra_data, t.extra_data "
         f"FROM theirs.metadata_items t JOIN ours.metadata_items o ON o.id = t.id WHERE t.metadata_type IN ({kinds}) "
         "AND t.extra_data LIKE ? AND o.metadata_type = t.metadata_type AND o.guid IS t.guid",
         (SONIC_MARK,),
     )
     marked = number(
         work,
-        f"SELECT COUNT(*) FROM theirs.metadata_items WHERE metadata_type IN ({kinds}) AND extra_data LIKE ?",  # noqa: S608
+        f"SELECT COUNT(*) FROM theirs.metadata_items WHERE metadata_type IN ({kinds}) AND extra_data LIKE ?",
         (SONIC_MARK,),
     )
     skipped = marked - number(work, "SELECT COUNT(*) FROM main.known")
     vector = "x.linked_type = 'metadata_item' AND x.linked_id = k.id AND x.blob_type = ?"
-    work.execute("CREATE TABLE main.vectors(batch INTEGER, linked_id INTEGER PRIMARY KEY, guid TEXT, blob BLOB, created_at)")
     work.execute(
-        "INSERT INTO main.vectors SELECT (ROW_NUMBER() OVER (ORDER BY k.id) - 1) / ?, k.id, k.guid, "  # noqa: S608
+        "CREATE TABLE main.vectors(batch INTEGER, linked_id INTEGER PRIMARY KEY, guid TEXT, blob BLOB, created_at)"
+    )
+    work.execute(
+        "INSERT INTO main.vectors SELECT (ROW_NUMBER() OVER (ORDER BY k.id) - 1) / ?, k.id, k.guid, "
         f"(SELECT x.blob FROM theirs_b.blobs x WHERE {vector} LIMIT 1), "
         f"(SELECT x.created_at FROM theirs_b.blobs x WHERE {vector} LIMIT 1) FROM main.known k WHERE k.kind = ? "
         f"AND EXISTS (SELECT 1 FROM theirs_b.blobs x WHERE {vector}) "
@@ -168,7 +185,7 @@ def _find(work: sqlite3.Connection) -> Brought:
     work.execute("CREATE TABLE main.marks(batch INTEGER, id INTEGER PRIMARY KEY, old TEXT, new TEXT)")
     count = 0
     unmarked = (
-        "SELECT k.id, k.ours, k.theirs FROM main.known k WHERE (k.ours IS NULL OR k.ours NOT LIKE ?) "  # noqa: S608
+        "SELECT k.id, k.ours, k.theirs FROM main.known k WHERE (k.ours IS NULL OR k.ours NOT LIKE ?) "
         "AND (k.kind <> ? OR k.id IN (SELECT linked_id FROM main.vectors) "
         f"OR EXISTS (SELECT 1 FROM ours_b.blobs x WHERE {vector})) ORDER BY k.id"
     )
@@ -193,23 +210,21 @@ def with_mark(ours: str | None, theirs: str) -> str | None:
 
 def _write(scratch: Path, databases: Path, plex_sqlite: Sequence[str]) -> None:
     vector = (
-        "INSERT INTO main.blobs(blob, linked_type, linked_id, linked_guid, created_at, blob_type) "  # noqa: S608
+        "INSERT INTO main.blobs(blob, linked_type, linked_id, linked_guid, created_at, blob_type) "
         f"SELECT blob, 'metadata_item', linked_id, guid, created_at, {SONIC_BLOB} FROM staged.vectors v "
         "WHERE batch = {batch} AND NOT EXISTS (SELECT 1 FROM main.blobs b WHERE b.linked_id = v.linked_id "
         f"AND b.linked_type = 'metadata_item' AND b.blob_type = {SONIC_BLOB})"
     )
     # changed_at is one counter for the whole library, by which Plex and its players see what is new.
     mark = (
-        "UPDATE main.metadata_items SET extra_data = (SELECT m.new FROM staged.marks m WHERE m.id = metadata_items.id), "
+        "UPDATE main.metadata_items SET extra_data = (SELECT m.new FROM staged.marks m WHERE m.id = "
+        "metadata_items.id), "
         "changed_at = (SELECT COALESCE(MAX(changed_at), 0) + 1 FROM main.metadata_items) "
         "WHERE id IN (SELECT id FROM staged.marks WHERE batch = {batch}) "
         "AND extra_data IS (SELECT m.old FROM staged.marks m WHERE m.id = metadata_items.id)"
     )
     with closing(sqlite3.connect(f"file:{quote(str(scratch.absolute()))}?mode=ro", uri=True)) as staged:
-        last = [
-            rows(staged, f"SELECT COALESCE(MAX(batch), -1) FROM {name}")[0][0]  # noqa: S608 - constants
-            for name in ("vectors", "marks")
-        ]
+        last = [rows(staged, f"SELECT COALESCE(MAX(batch), -1) FROM {name}")[0][0] for name in ("vectors", "marks")]
     place = str(scratch.absolute()).replace("'", "''")
     for file, statement, highest in ((BLOBS, vector, last[0]), (LIBRARY, mark, last[1])):
         for first in range(0, highest + 1, CALL):

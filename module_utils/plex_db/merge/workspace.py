@@ -3,6 +3,7 @@
 The scratch file is `main`. Attached read-only: base, ours, theirs (library.db) and base_b, ours_b, theirs_b (blobs.db).
 """
 
+# ruff: noqa: S608 - statements are built from names of the schema; values are parameters
 from __future__ import annotations
 
 import json
@@ -77,7 +78,7 @@ class Workspace:
 
     def exists(self, sql: str, parameters: Sequence[Any] = ()) -> bool:
         """Whether a query gives a row."""
-        return bool(self.count(f"SELECT EXISTS ({sql})", parameters))  # noqa: S608 - built from names of the schema
+        return bool(self.count(f"SELECT EXISTS ({sql})", parameters))
 
     def tables(self, file: str) -> dict[str, Table]:
         """The ordinary tables of one database, which must look alike on all three sides.
@@ -87,7 +88,7 @@ class Workspace:
         found: dict[str, dict[str, tuple[str, ...]]] = {}
         for side in SIDES:
             schema = f"{side}{_SUFFIX[file]}"
-            sql = f"SELECT name, sql FROM {schema}.sqlite_master WHERE type = 'table'"  # noqa: S608 - constants
+            sql = f"SELECT name, sql FROM {schema}.sqlite_master WHERE type = 'table'"
             for name, text in self.rows(sql):
                 rule = policy.rule_of(str(name))
                 if str(text).upper().startswith("CREATE VIRTUAL") or (rule and rule.kind == policy.DERIVED):
@@ -123,7 +124,7 @@ def opened(scratch: Path, base: Path, ours: Path, theirs: Path) -> Iterator[Work
         # A lost scratch file costs nothing: the merge is begun again.
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "temp_store = FILE", f"cache_size = {_CACHE}"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
-        for side, directory in zip(SIDES, (base, ours, theirs)):
+        for side, directory in {SIDES[0]: base, SIDES[1]: ours, SIDES[2]: theirs}.items():
             for name, suffix in _SUFFIX.items():
                 path = (directory / name).absolute()
                 if not path.is_file():
@@ -148,7 +149,8 @@ def remove(scratch: Path) -> None:
 def merged_extra(base: str | None, ours: str | None, theirs: str | None) -> str | None:
     """`extra_data` of which both sides changed something: key by key, home's where home changed it.
 
-    Two shapes: JSON with a `url` key that repeats it all URL-encoded (PMS 1.40 and later), or that encoding alone. What is
+    Two shapes: JSON with a `url` key that repeats it all URL-encoded (PMS 1.40 and later), or that encoding alone.
+    What is
     neither is taken from home whole.
     """
     before, mine, other = _pairs(base), _pairs(ours), _pairs(theirs)

@@ -98,7 +98,9 @@ def complete(directory: Path) -> None:
     statements: list[tuple[Any, ...]] = []
     for name, columns in LEFT_OUT.items():
         listed = ", ".join(f'"{column.strip().strip(chr(39))}" INTEGER' for column in columns.split(","))
-        listed = listed.replace('settings" INTEGER', 'settings" TEXT').replace('extra_data" INTEGER', 'extra_data" TEXT')
+        listed = listed.replace('settings" INTEGER', 'settings" TEXT').replace(
+            'extra_data" INTEGER', 'extra_data" TEXT'
+        )
         statements.append((f'CREATE TABLE "{name}" ("id" INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, {listed})',))
     statements += [(f'CREATE TABLE "{name}" ({columns})',) for name, columns in UNKEYED.items()]
     building.write(directory / building.LIBRARY, *statements)

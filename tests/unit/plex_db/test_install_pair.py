@@ -364,7 +364,9 @@ def test_what_home_deleted_at_the_last_moment_is_not_missed_afterwards(place: Pl
     (place.incoming / pair.MANIFEST).write_text(json.dumps(described))
     building.write(
         place.home / pair.LIBRARY,
-        *[(f"DELETE FROM {table} WHERE id = 5",) for table in ("media_parts", "media_items", "metadata_items")],
+        ("DELETE FROM media_parts WHERE id = 5",),
+        ("DELETE FROM media_items WHERE id = 5",),
+        ("DELETE FROM metadata_items WHERE id = 5",),
     )
     place.install(merging=install.Merging(place.root / "base", plex_sqlite=building.plex_sqlite()))
     install.verify(place.home, manifest.load(place.incoming / pair.MANIFEST))

@@ -1,5 +1,6 @@
 """Generated histories: what home and the indexer may do in any order, merged, and judged by rules written anew here."""
 
+# ruff: noqa: S608 - statements for libraries made here
 from __future__ import annotations
 
 import shutil
@@ -40,10 +41,20 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = building.make_library(tmp_path_factory.mktemp("histories") / "home", tracks=TRACKS)
     building.write(
         home / building.LIBRARY,
-        ("INSERT INTO metadata_items(id, library_section_id, metadata_type, guid, title) VALUES(901, 1, 18, 'c-1', 'Best')",),
+        (
+            (
+                "INSERT INTO metadata_items(id, library_section_id, metadata_type, guid, title) VALUES(901, 1, 18, "
+                "'c-1', 'Best')"
+            ),
+        ),
         ("INSERT INTO tags(id, metadata_item_id, tag, tag_type) VALUES(50, 901, 'Best', 2), (51, NULL, 'Rock', 1)",),
         ("INSERT INTO taggings(metadata_item_id, tag_id) VALUES(1, 50), (2, 50), (1, 51), (3, 51)",),
-        ("INSERT INTO play_queue_generators(playlist_id, metadata_item_id, created_at, updated_at) VALUES(900, 4, 1, 1)",),
+        (
+            (
+                "INSERT INTO play_queue_generators(playlist_id, metadata_item_id, created_at, updated_at) VALUES(900, "
+                "4, 1, 1)"
+            ),
+        ),
         *[(_STREAM, number, number) for number in range(1, TRACKS + 1)],
     )
     return home
@@ -54,9 +65,24 @@ def play(number: int, value: int) -> list[Statement]:
     account = value % 2 + 1
     found = f"FROM metadata_item_settings WHERE account_id = {account} AND guid = {guid}"
     return [
-        (f"INSERT INTO metadata_item_settings(account_id, guid) SELECT {account}, {guid} WHERE {guid} IS NOT NULL AND NOT EXISTS (SELECT 1 {found})",),
-        (f"UPDATE metadata_item_settings SET view_count = {value}, updated_at = {value} WHERE id IN (SELECT id {found})",),
-        (f"INSERT INTO metadata_item_views(account_id, guid, viewed_at) SELECT {account}, {guid}, {value} WHERE {guid} IS NOT NULL",),
+        (
+            (
+                f"INSERT INTO metadata_item_settings(account_id, guid) SELECT {account}, {guid} WHERE {guid} IS NOT "
+                f"NULL AND NOT EXISTS (SELECT 1 {found})"
+            ),
+        ),
+        (
+            (
+                f"UPDATE metadata_item_settings SET view_count = {value}, updated_at = {value} WHERE id IN (SELECT id "
+                f"{found})"
+            ),
+        ),
+        (
+            (
+                f"INSERT INTO metadata_item_views(account_id, guid, viewed_at) SELECT {account}, {guid}, {value} WHERE "
+                f"{guid} IS NOT NULL"
+            ),
+        ),
     ]
 
 
@@ -64,13 +90,26 @@ def add(number: int, value: int) -> list[Statement]:
     """A new track under the next id, with a file of its own; a file is found once."""
     file = f"/Media/Music/{number}-{value}.flac"
     unknown = f"WHERE NOT EXISTS (SELECT 1 FROM media_parts WHERE file = '{file}')"
-    part = f"FROM media_parts p WHERE file = '{file}' AND NOT EXISTS (SELECT 1 FROM media_streams WHERE media_part_id = p.id)"
+    part = (
+        f"FROM media_parts p WHERE file = '{file}' AND NOT EXISTS (SELECT 1 FROM media_streams WHERE "
+        "media_part_id = p.id)"
+    )
     columns = "library_section_id, metadata_type, guid, title"
     return [
         (f"INSERT INTO metadata_items({columns}) SELECT 1, 10, 'n-{file}', 'New {value}' {unknown}",),
-        (f"INSERT INTO media_items(library_section_id, metadata_item_id) SELECT 1, (SELECT MAX(id) FROM metadata_items) {unknown}",),
+        (
+            (
+                "INSERT INTO media_items(library_section_id, metadata_item_id) SELECT 1, (SELECT MAX(id) FROM "
+                f"metadata_items) {unknown}"
+            ),
+        ),
         (f"INSERT INTO media_parts(media_item_id, file) SELECT (SELECT MAX(id) FROM media_items), '{file}' {unknown}",),
-        (f"INSERT INTO media_streams(stream_type_id, media_item_id, media_part_id) SELECT 2, media_item_id, id {part}",),
+        (
+            (
+                "INSERT INTO media_streams(stream_type_id, media_item_id, media_part_id) SELECT 2, media_item_id, id "
+                f"{part}"
+            ),
+        ),
     ]
 
 
@@ -87,7 +126,10 @@ def remove(number: int, _value: int) -> list[Statement]:
 
 def tag(number: int, value: int) -> list[Statement]:
     chosen = 50 + value % 2
-    sql = f"INSERT INTO taggings(metadata_item_id, tag_id) SELECT {number}, {chosen} WHERE EXISTS (SELECT 1 FROM metadata_items WHERE id = {number})"
+    sql = (
+        f"INSERT INTO taggings(metadata_item_id, tag_id) SELECT {number}, {chosen} WHERE EXISTS (SELECT 1 FROM "
+        f"metadata_items WHERE id = {number})"
+    )
     return [(f"{sql} AND NOT EXISTS (SELECT 1 FROM taggings WHERE metadata_item_id = {number} AND tag_id = {chosen})",)]
 
 
@@ -96,20 +138,33 @@ def make_tag(number: int, value: int) -> list[Statement]:
     found = f"(SELECT MIN(id) FROM tags WHERE tag = '{name}')"
     return [
         (f"INSERT INTO tags(tag, tag_type) SELECT '{name}', 1 WHERE {found} IS NULL",),
-        (f"INSERT INTO taggings(metadata_item_id, tag_id) SELECT {number}, {found} WHERE EXISTS (SELECT 1 FROM metadata_items WHERE id = {number})"
-         f" AND NOT EXISTS (SELECT 1 FROM taggings WHERE metadata_item_id = {number} AND tag_id = {found})",),
+        (
+            (
+                f"INSERT INTO taggings(metadata_item_id, tag_id) SELECT {number}, {found} WHERE EXISTS (SELECT 1 FROM "
+                f"metadata_items WHERE id = {number})"
+                f" AND NOT EXISTS (SELECT 1 FROM taggings WHERE metadata_item_id = {number} AND tag_id = {found})"
+            ),
+        ),
     ]
 
 
 HOME = {
     "play": play,
     "rate": lambda n, v: [(f"UPDATE metadata_item_settings SET rating = {v} WHERE guid = 'g-{n}'",)],
-    "edit": lambda n, v: [(f"UPDATE metadata_items SET title = 'Home {v}', user_fields = 'lockedFields=1' WHERE id = {n}",)],
+    "edit": lambda n, v: [
+        (f"UPDATE metadata_items SET title = 'Home {v}', user_fields = 'lockedFields=1' WHERE id = {n}",)
+    ],
     "remove": remove,
     "add": add,
     "same file": lambda n, v: add(100, v % 3),
     "to playlist": lambda n, v: [
-        ("INSERT INTO play_queue_generators(playlist_id, metadata_item_id, created_at, updated_at) VALUES(900, ?, 1, 1)", n)
+        (
+            (
+                "INSERT INTO play_queue_generators(playlist_id, metadata_item_id, created_at, updated_at) VALUES(900, "
+                "?, 1, 1)"
+            ),
+            n,
+        )
     ],
     "from playlist": lambda n, v: [("DELETE FROM play_queue_generators WHERE metadata_item_id = ?", n)],
     "rename playlist": lambda n, v: [(f"UPDATE metadata_items SET title = 'List {v}' WHERE id = 900",)],
@@ -128,13 +183,24 @@ INDEXER = {
     "remove": remove,
     "streams": lambda n, v: [(f"DELETE FROM media_streams WHERE media_part_id = {n}",), (_STREAM, n, n)],
     "retag": lambda n, v: [
-        (f"INSERT INTO taggings(metadata_item_id, tag_id) SELECT metadata_item_id, tag_id FROM taggings WHERE metadata_item_id = {n}",),
+        (
+            (
+                "INSERT INTO taggings(metadata_item_id, tag_id) SELECT metadata_item_id, tag_id FROM taggings WHERE "
+                f"metadata_item_id = {n}"
+            ),
+        ),
         (f"DELETE FROM taggings WHERE metadata_item_id = {n} AND id < {gap.GAP}",),
     ],
     "make tag": make_tag,
     "own play": play,
     "own playlist": lambda n, v: [
-        ("INSERT INTO play_queue_generators(playlist_id, metadata_item_id, created_at, updated_at) VALUES(900, ?, 1, 1)", n)
+        (
+            (
+                "INSERT INTO play_queue_generators(playlist_id, metadata_item_id, created_at, updated_at) VALUES(900, "
+                "?, 1, 1)"
+            ),
+            n,
+        )
     ],
     "trash": lambda n, v: [(f"UPDATE metadata_items SET deleted_at = {v + 1} WHERE id = {n}",)],
 }
@@ -160,11 +226,16 @@ class State:
             def rows(sql: str) -> list[tuple[Any, ...]]:
                 return reader.rows(library, sql)
 
-            self.items = {row[0]: row[1:] for row in rows("SELECT id, guid, title, extra_data, metadata_type FROM metadata_items")}
-            self.settings = {
-                row[0]: row[1:] for row in rows("SELECT id, account_id, view_count, rating, guid FROM metadata_item_settings")
+            self.items = {
+                row[0]: row[1:] for row in rows("SELECT id, guid, title, extra_data, metadata_type FROM metadata_items")
             }
-            self.views = {row[0]: row[1:] for row in rows("SELECT id, account_id, viewed_at, guid FROM metadata_item_views")}
+            self.settings = {
+                row[0]: row[1:]
+                for row in rows("SELECT id, account_id, view_count, rating, guid FROM metadata_item_settings")
+            }
+            self.views = {
+                row[0]: row[1:] for row in rows("SELECT id, account_id, viewed_at, guid FROM metadata_item_views")
+            }
             self.playlist = rows("SELECT id, playlist_id, metadata_item_id FROM play_queue_generators ORDER BY id")
             self.accounts = rows("SELECT id, name FROM accounts ORDER BY id")
             names = dict(rows("SELECT id, tag FROM tags"))
@@ -209,12 +280,18 @@ def judge(base: State, ours: State, theirs: State, merged: State) -> None:
     for item, row in ours.items.items():
         plays = {(account, count) for account, count, _, guid in ours.settings.values() if guid == row[0]}
         if item in merged.items:
-            kept = {(account, count) for account, count, _, guid in merged.settings.values() if guid == merged.items[item][0]}
+            kept = {
+                (account, count)
+                for account, count, _, guid in merged.settings.values()
+                if guid == merged.items[item][0]
+            }
             assert plays <= kept, f"item {item} lost its plays"
     assert merged.playlist == ours.playlist
     assert merged.accounts == ours.accounts
     living = {
-        (item, name) for item, name in (ours.pairs | (theirs.pairs - base.pairs)) - (base.pairs - ours.pairs) if item in merged.items
+        (item, name)
+        for item, name in (ours.pairs | (theirs.pairs - base.pairs)) - (base.pairs - ours.pairs)
+        if item in merged.items
     }
     gone_at_the_indexer = base.pairs & ours.pairs - theirs.pairs
     turned = {pair for pair in living if pair[0] in theirs.items and pair[0] not in base.items}
@@ -222,7 +299,9 @@ def judge(base: State, ours: State, theirs: State, merged: State) -> None:
     assert not (base.pairs - ours.pairs) & merged.pairs, "what home untagged came back"
     assert len(merged.pairs) == merged.taggings, "an item is tagged twice with the same"
     assert len(set(merged.tags)) == len(merged.tags), "a tag stands twice"
-    assert len(merged.files) == len(set(merged.files)) == len(merged.parts), "a file stands twice, or belongs to nothing"
+    assert len(merged.files) == len(set(merged.files)) == len(merged.parts), (
+        "a file stands twice, or belongs to nothing"
+    )
 
 
 @pytest.mark.usefixtures("monkeypatched")

@@ -1,5 +1,6 @@
 """The three-way merge, rule by rule: what people did at home stays, what the indexer found comes along."""
 
+# ruff: noqa: S608 - statements are built from names of the schema; values are parameters
 from __future__ import annotations
 
 import json
@@ -13,11 +14,14 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db import pair
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import gap, policy, run, workspace
 
+from sandbox.plex import database
 from tests.unit.plex_db import building, full_schema
 
 Statement = tuple[Any, ...]
 NEW = gap.GAP + 1000
-EPISODE = "INSERT INTO metadata_items(id, library_section_id, parent_id, metadata_type, guid, title) VALUES(?,?,?,?,?,?)"
+EPISODE = (
+    "INSERT INTO metadata_items(id, library_section_id, parent_id, metadata_type, guid, title) VALUES(?,?,?,?,?,?)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +31,30 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     full_schema.complete(home)
     building.write(
         home / building.LIBRARY,
-        ("INSERT INTO play_queue_generators(id, playlist_id, metadata_item_id, created_at, updated_at) VALUES(1, 900, 2, 1, 1)",),
+        (
+            (
+                "INSERT INTO play_queue_generators(id, playlist_id, metadata_item_id, created_at, updated_at) "
+                "VALUES(1, "
+                "900, 2, 1, 1)"
+            ),
+        ),
         (EPISODE, 901, 1, None, 18, "collection://1", "Best"),
         ("INSERT INTO tags(id, metadata_item_id, tag, tag_type) VALUES(50, 901, 'Best', 2)",),
         ("INSERT INTO tags(id, tag, tag_type) VALUES(51, 'Rock', 1)",),
         ("INSERT INTO taggings(id, metadata_item_id, tag_id) VALUES(60, 2, 50), (61, 3, 50), (62, 3, 51)",),
-        ("INSERT INTO media_streams(id, stream_type_id, media_item_id, media_part_id, \"index\", language, codec) "
-         "VALUES(70, 2, 5000, 5000, 1, 'fra', 'aac'), (71, 2, 5000, 5000, 2, 'eng', 'aac')",),
-        ("INSERT INTO media_part_settings(id, account_id, media_part_id, selected_audio_stream_id) VALUES(80, 1, 5000, 71)",),
+        (
+            (
+                'INSERT INTO media_streams(id, stream_type_id, media_item_id, media_part_id, "index", language, codec) '
+                "VALUES(70, 2, 5000, 5000, 1, 'fra', 'aac'), (71, 2, 5000, 5000, 2, 'eng', 'aac')"
+            ),
+        ),
+        (
+            (
+                "INSERT INTO media_part_settings(id, account_id, media_part_id, selected_audio_stream_id) "
+                "VALUES(80, 1, "
+                "5000, 71)"
+            ),
+        ),
         ("INSERT INTO devices(id, identifier) VALUES(1, 'tv')",),
     )
     return home
@@ -75,8 +95,6 @@ class Case:
 
 def check_search(directory: Path) -> None:
     """The search indexes fit their tables, says Plex's own SQLite."""
-    from sandbox.plex import database  # noqa: PLC0415
-
     connection = database.connect(directory / building.LIBRARY)
     for name in ("fts4_metadata_titles_icu", "fts4_tag_titles_icu"):
         connection.execute(f"INSERT INTO {name}({name}) VALUES('integrity-check')")
@@ -105,7 +123,13 @@ def test_the_columns_that_rules_name_exist(template: Path) -> None:
     for rule in policy.RULES.values():
         with reader.open_closed(template / pair.LIBRARY) as library:
             known = set(reader.columns(library, rule.table))
-        named = {*rule.references, *rule.identity, *rule.newest, *rule.indexers, *filter(None, (rule.owner, rule.set_of))}
+        named = {
+            *rule.references,
+            *rule.identity,
+            *rule.newest,
+            *rule.indexers,
+            *filter(None, (rule.owner, rule.set_of)),
+        }
         assert named <= known or not known, f"{rule.table}: {sorted(named - known)}"
 
 
@@ -164,15 +188,23 @@ def test_what_home_deleted_stays_deleted_with_what_the_indexer_added_to_it(case:
     assert case.rows(f"SELECT COUNT(*) FROM media_streams WHERE id = {NEW}") == [(0,)]
     assert case.rows("SELECT COUNT(*) FROM blobs WHERE linked_id = 4", building.BLOBS) == [(0,)]
     assert done.conflicts
-    assert {"table": "metadata_items", "id": 4, "what": "deleted at home, changed by the indexer", "kept": "home's"} in (
-        case.conflicts()
-    )
+    assert {
+        "table": "metadata_items",
+        "id": 4,
+        "what": "deleted at home, changed by the indexer",
+        "kept": "home's",
+    } in (case.conflicts())
 
 
 def test_home_wins_column_by_column_and_the_rest_is_the_indexers(case: Case) -> None:
-    case.at_home(("UPDATE metadata_items SET title = 'Mine', user_fields = 'lockedFields=1', updated_at = 50 WHERE id = 3",))
+    case.at_home(
+        ("UPDATE metadata_items SET title = 'Mine', user_fields = 'lockedFields=1', updated_at = 50 WHERE id = 3",)
+    )
     case.at_the_indexer(
-        ("UPDATE metadata_items SET title = 'Theirs', summary = 'New', extra_data = ?, updated_at = 70 WHERE id = 3", building.SONIC)
+        (
+            "UPDATE metadata_items SET title = 'Theirs', summary = 'New', extra_data = ?, updated_at = 70 WHERE id = 3",
+            building.SONIC,
+        )
     )
     case.merge()
     sql = "SELECT title, user_fields, summary, extra_data, updated_at FROM metadata_items WHERE id = 3"
@@ -282,10 +314,24 @@ def test_the_same_file_found_on_both_sides_is_one_item_with_home_ids(case: Case)
 def test_local_items_are_told_by_their_files(case: Case) -> None:
     local = [(sql.replace("plex://", "local://"), *values) for sql, *values in grown(7000, "7000", "/Media/TV/l.mkv")]
     other = [(sql, *values) for sql, *values in grown(NEW, str(NEW), "/Media/TV/l.mkv")]
-    case.at_home(*[(sql, *[str(v).replace("plex://", "local://") if isinstance(v, str) else v for v in values]) for sql, *values in local])
-    case.at_the_indexer(*[(sql, *[str(v).replace("plex://", "local://") if isinstance(v, str) else v for v in values]) for sql, *values in other])
+    case.at_home(
+        *[
+            (sql, *[str(v).replace("plex://", "local://") if isinstance(v, str) else v for v in values])
+            for sql, *values in local
+        ]
+    )
+    case.at_the_indexer(
+        *[
+            (sql, *[str(v).replace("plex://", "local://") if isinstance(v, str) else v for v in values])
+            for sql, *values in other
+        ]
+    )
     case.merge()
-    assert case.rows("SELECT id FROM metadata_items WHERE metadata_type IN (2, 3, 4) ORDER BY id") == [(7000,), (7001,), (7002,)]
+    assert case.rows("SELECT id FROM metadata_items WHERE metadata_type IN (2, 3, 4) ORDER BY id") == [
+        (7000,),
+        (7001,),
+        (7002,),
+    ]
     assert case.rows("SELECT COUNT(*) FROM media_parts WHERE file = '/Media/TV/l.mkv'") == [(1,)]
 
 
@@ -348,8 +394,14 @@ def test_a_guid_that_home_changed_itself_is_homes(case: Case) -> None:
 def test_a_chosen_stream_follows_the_indexers_new_analysis(case: Case) -> None:
     case.at_the_indexer(
         ("DELETE FROM media_streams",),
-        ("INSERT INTO media_streams(id, stream_type_id, media_item_id, media_part_id, \"index\", language, codec) "
-         "VALUES(?, 2, 5000, 5000, 1, 'fra', 'aac'), (?, 2, 5000, 5000, 2, 'eng', 'aac')", NEW, NEW + 1),
+        (
+            (
+                'INSERT INTO media_streams(id, stream_type_id, media_item_id, media_part_id, "index", language, codec) '
+                "VALUES(?, 2, 5000, 5000, 1, 'fra', 'aac'), (?, 2, 5000, 5000, 2, 'eng', 'aac')"
+            ),
+            NEW,
+            NEW + 1,
+        ),
     )
     case.merge()
     assert case.rows("SELECT selected_audio_stream_id FROM media_part_settings") == [(NEW + 1,)]
@@ -363,7 +415,7 @@ def test_a_chosen_stream_without_a_successor_is_listed(case: Case) -> None:
 
 
 def test_streams_that_home_analysed_anew_are_homes_alone(case: Case) -> None:
-    stream = "INSERT INTO media_streams(id, media_part_id, media_item_id, \"index\") VALUES(?, 5000, 5000, 1)"
+    stream = 'INSERT INTO media_streams(id, media_part_id, media_item_id, "index") VALUES(?, 5000, 5000, 1)'
     case.at_home(("DELETE FROM media_streams",), (stream, 75))
     case.at_the_indexer(("DELETE FROM media_streams",), (stream, NEW))
     case.merge()
@@ -371,7 +423,9 @@ def test_streams_that_home_analysed_anew_are_homes_alone(case: Case) -> None:
 
 
 def test_an_item_that_the_indexer_deleted_and_a_playlist_holds_comes_back(case: Case) -> None:
-    case.at_the_indexer(*[(f"DELETE FROM {name} WHERE id IN (2, 6)",) for name in ("media_parts", "media_items", "metadata_items")])
+    case.at_the_indexer(
+        *[(f"DELETE FROM {name} WHERE id IN (2, 6)",) for name in ("media_parts", "media_items", "metadata_items")]
+    )
     done = case.merge()
     assert case.rows("SELECT id FROM metadata_items WHERE id IN (2, 6)") == [(2,)]
     assert case.rows("SELECT id FROM media_parts WHERE id IN (2, 6)") == [(2,)]
@@ -403,7 +457,7 @@ def test_another_version_is_refused(case: Case) -> None:
 
 def test_a_table_that_is_not_alike_is_refused(case: Case) -> None:
     case.at_home(("ALTER TABLE accounts ADD COLUMN more TEXT",))
-    with pytest.raises(PlexDatabaseError, match="accounts .* does not look alike"):
+    with pytest.raises(PlexDatabaseError, match=r"accounts .* does not look alike"):
         case.merge()
 
 
