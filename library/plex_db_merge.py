@@ -15,19 +15,17 @@ author:
 description:
   - A three-way merge. Base is the snapshot that went out, theirs is the pair that came back, ours is home as it is now.
   - Home is the authority on what people did; the indexer's new items and analyses stay. Each table of a Plex database
-    has
-    a stated rule (C(module_utils/plex_db/merge/policy.py)).
+    has a stated rule (C(module_utils/plex_db/merge/policy.py)).
   - Home's Plex goes on working meanwhile, for an online snapshot of it is merged. M(plexburst.core.plex_db_install)
-    then
-    only merges the moments since that snapshot, with Plex stopped.
+    then only merges the moments since that snapshot, with Plex stopped.
   - Every value that both sides changed is listed, all of them in a private file.
   - Needs nothing but Python 3.9 with sqlite3, and Plex's own SQLite where its triggers fire.
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
     support: full
-    details: Everything is read and planned; nothing of the pairs is written. The snapshot of home is made and removed
-    again.
+    details: Everything is read and planned; nothing of the pairs is written. The snapshot of home is made and
+      removed again.
   diff_mode:
     description: Shows what would be changed in diff mode.
     support: none
@@ -40,8 +38,7 @@ options:
     description:
       - V(merged) writes home's part into the pair in O(incoming).
       - V(raised) raises the counters of the pair in O(databases_dir) by O(gap) ids, before a Plex starts on it, so
-        that ids
-        given out at home and by the indexer never meet.
+        that ids given out at home and by the indexer never meet.
       - V(sonic) brings home nothing but Sonic data, from the pair in O(incoming) into the living library in
         O(databases_dir), without an exchange of files.
     type: str
@@ -134,7 +131,7 @@ warnings_of_merge:
   sample: []
 sonic:
   description: With O(state=sonic), tracks, albums and artists that were marked, vectors brought home, and what was
-  left.
+    left.
   returned: success
   type: dict
   sample: {vectors: 120, marks: 140, skipped: 0}

@@ -1,9 +1,8 @@
 """Exchange home's pair for another one so that a crash at any point leaves a complete old or a complete new pair.
 
 Steps: hard-link the old pair into a backup (verified) · write a journal · rename blobs.db, then library.db, over the
-old ones · remove
-the journal. blobs.db first: an old library.db beside a newer blobs.db starts and serves (some vectors have no track
-yet), the other way
+old ones · remove the journal. blobs.db first: an old library.db beside a newer blobs.db starts and serves (some
+vectors have no track yet), the other way
 round would not. `recover` reads the journal after a crash and finishes or takes back; inode numbers tell which file is
 which.
 Preferences.xml is never touched.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db import reader
 
 from tests.modules.runner import run_module
 from tests.unit.plex_db import building
@@ -133,3 +134,48 @@ def test_installing_while_plex_runs_is_refused_with_its_name(home: Path, tmp_pat
         building.end(process)
     assert result["failed"]
     assert f"(pid {process.pid})" in result["msg"]
+
+
+def test_what_home_did_is_merged_while_plex_runs_and_then_installed(home: Path, tmp_path: Path) -> None:
+    arguments = place(home, tmp_path)
+    merging = {
+        "databases_dir": str(home),
+        "incoming": arguments["incoming"],
+        "base_dir": arguments["base_dir"],
+        "snapshot_dir": str(tmp_path / "now"),
+        "plex_sqlite": building.plex_sqlite(),
+        "conflicts_file": str(tmp_path / "conflicts.jsonl"),
+        "sections": ["Music"],
+    }
+    building.write(home / building.LIBRARY, ("UPDATE metadata_items SET title = 'Mine' WHERE id = 900",))
+    process = building.open_elsewhere(home, "UPDATE metadata_item_settings SET view_count = 5")
+    try:
+        checked = run_module("plex_db_merge", merging, check=True)
+        assert checked["put"] == {"metadata_items": 1, "metadata_item_settings": 1}, checked
+        assert not (tmp_path / "now").exists()
+        first = run_module("plex_db_merge", merging)
+        assert (first["changed"], first["put"], first["watch_state"]["kept"]) == (True, checked["put"], 1)
+        assert not run_module("plex_db_merge", merging)["changed"]
+    finally:
+        process.communicate()
+    building.write(home / building.LIBRARY, ("INSERT INTO accounts(id, name) VALUES(9, 'late')",))
+    assert (tmp_path / "conflicts.jsonl").stat().st_mode & 0o777 == 0o600
+    installed = run_module("plex_db_install", {**arguments, "base_dir": str(tmp_path / "now")})
+    assert installed["changed"], installed
+    with reader.open_closed(home / building.LIBRARY) as library:
+        assert reader.rows(library, "SELECT title FROM metadata_items WHERE id = 900") == [("Mine",)]
+        assert reader.rows(library, "SELECT view_count FROM metadata_item_settings") == [(5,)]
+        assert reader.rows(library, "SELECT name FROM accounts WHERE id = 9") == [("late",)]
+        assert reader.number(library, "SELECT COUNT(*) FROM metadata_items WHERE id = 9000") == 1
+
+
+def test_ids_are_raised_once_and_only_while_no_plex_runs(home: Path) -> None:
+    raised = {"state": "raised", "databases_dir": str(home)}
+    assert run_module("plex_db_merge", raised, check=True)["changed"]
+    assert run_module("plex_db_merge", raised)["changed"]
+    assert not run_module("plex_db_merge", raised)["changed"]
+    process = building.open_elsewhere(home)
+    try:
+        assert "before Plex starts" in run_module("plex_db_merge", raised)["msg"]
+    finally:
+        building.end(process)

@@ -1,9 +1,8 @@
 """Write a plan into the pair that came back, each database in one transaction.
 
 Stock SQLite may write only where no trigger and no ICU index bites: Plex's tokenizer `collating` and collation
-`icu_root`
-exist in Plex's own binary alone. So as soon as `metadata_items`, `tags`, or any table with such a trigger or index is
-concerned, the whole transaction is Plex SQLite's, fed from the scratch file.
+`icu_root` exist in Plex's own binary alone. So as soon as `metadata_items`, `tags`, or any table with such a trigger
+or index is concerned, the whole transaction is Plex SQLite's, fed from the scratch file.
 """
 
 # ruff: noqa: S608 - statements are built from names of the schema; values are parameters

@@ -1,10 +1,8 @@
 """Home's rows that point to something the indexer renamed or numbered anew: they follow it.
 
 Watch state hangs on an item's guid, not on its id, so an item that the indexer matched anew would lose its plays.
-Chosen
-streams hang on a stream's id, so a file that was analysed anew would lose its language. Playlists hang on an item's
-id, so
-an item that Plex joined with another would leave a gap.
+Chosen streams hang on a stream's id, so a file that was analysed anew would lose its language. Playlists hang on an
+item's id, so an item that Plex joined with another would leave a gap.
 """
 
 # ruff: noqa: S608 - statements are built from names of the schema; values are parameters
@@ -57,8 +55,7 @@ def follow_guids(work: Workspace, library: Mapping[str, Table]) -> None:
     """Views, ratings and resume points of an item whose guid the indexer changed go to the new guid, by item id.
 
     Where other items still have the old guid, both get the account's row; history stays where it is then. An account
-    that
-    has a row for the new guid at home already keeps both rows as they are: that is listed.
+    that has a row for the new guid at home already keeps both rows as they are: that is listed.
     """
     items, settings = library.get("metadata_items"), library.get("metadata_item_settings")
     views = library.get("metadata_item_views")
@@ -149,8 +146,7 @@ def follow_streams(work: Workspace, library: Mapping[str, Table]) -> None:
     """A chosen stream that the indexer's analysis gave another id: the choice names the same stream of the same file.
 
     The same stream: of the same part, type, index, language and codec. Where there is none the choice stays as it is,
-    and
-    that is listed.
+    and that is listed.
     """
     choices, streams = library.get("media_part_settings"), library.get("media_streams")
     if choices is None or streams is None:

@@ -1,8 +1,7 @@
 """Keep the ids of both sides apart: the pair that goes out gives its next rows ids beyond a gap.
 
 Plex's tables number their rows by AUTOINCREMENT: the next id is one more than `sqlite_sequence` says, which stock
-SQLite
-may write (https://sqlite.org/autoinc.html). Home goes on below the gap, the indexer above it.
+SQLite may write (https://sqlite.org/autoinc.html). Home goes on below the gap, the indexer above it.
 """
 
 # ruff: noqa: S608 - statements are built from names of the schema; values are parameters

@@ -14,8 +14,7 @@ ours is home as it is now. The result begins as theirs, and home's part is appli
 - DERIVED: never written by the merge: triggers, or SQLite itself, keep it.
 
 A table that has no rule: if it only changed at home, home's is kept; if only the indexer changed it, the indexer's
-stays,
-and that is listed; if both did, the merge is refused in words. Nothing unknown is dropped in silence.
+stays, and that is listed; if both did, the merge is refused in words. Nothing unknown is dropped in silence.
 
 Table and column names: the schema that Plex's own databases carry (public dump in the repository
 `cgnl/plex-postgresql`, schema/).
@@ -44,8 +43,7 @@ class Rule:
     :param references: column -> table whose id it holds; rows that point nowhere after the merge are the indexer's new
         ones under something home deleted, and are dropped with it.
     :param identity: columns by which a row that both sides added is one and the same; home's is kept, and what points
-        to
-        the indexer's is turned to it.
+        to the indexer's is turned to it.
     :param owner: the column of `references` that says to which section a row belongs; empty: to none.
     :param newest: columns of which the greater value wins when both changed.
     :param indexers: columns of which the indexer's value wins when both changed.

@@ -1,15 +1,13 @@
 """Bring home Sonic data alone, into the living library: the smallest thing a user has to trust.
 
 What travels: vectors (blobs of type 7 of tracks) and the mark `musicAnalysisVersion` in the extra_data of tracks,
-albums
-and artists. Nothing else is read from the indexer, no file is exchanged, no id is taken over.
+albums and artists. Nothing else is read from the indexer, no file is exchanged, no id is taken over.
 
 Why Plex may go on working meanwhile: SQLite in WAL mode is made for several processes of one machine that write in
-turn,
-and a server waits for a busy database (its log says so after 10 seconds). So every transaction here is far shorter than
-that, waits for its turn, and is written by Plex's own SQLite of home's version: the same library as the server, so its
-triggers fire. Each mark is written only where the row is still as it was read. Two things would make that unsafe and
-are
+turn, and a server waits for a busy database (its log says so after 10 seconds). So every transaction here is far
+shorter than that, waits for its turn, and is written by Plex's own SQLite of home's version: the same library as the
+server, so its triggers fire. Each mark is written only where the row is still as it was read. Two things would make
+that unsafe and are
 refused: a database on a network file system, where WAL does not work (https://sqlite.org/wal.html), and a stock SQLite
 that lacks Plex's tokenizer. Vectors come first: a mark without a vector would tell Plex not to analyse the track again.
 """

@@ -150,8 +150,7 @@ def merged_extra(base: str | None, ours: str | None, theirs: str | None) -> str 
     """`extra_data` of which both sides changed something: key by key, home's where home changed it.
 
     Two shapes: JSON with a `url` key that repeats it all URL-encoded (PMS 1.40 and later), or that encoding alone.
-    What is
-    neither is taken from home whole.
+    What is neither is taken from home whole.
     """
     before, mine, other = _pairs(base), _pairs(ours), _pairs(theirs)
     if before is None or mine is None or other is None:
