@@ -15,8 +15,9 @@ author:
 description:
   - Puts a checked pair in the place of the one a Plex server has, after a backup of the old one, so that a crash at
     any point leaves a pair that starts.
-  - What people watched and rated meanwhile is carried into the new pair; changes that cannot be carried yet refuse the
-    installation.
+  - With O(base_dir), what home did since then is merged into the new pair first (see
+    M(plexburst.core.plex_db_merge)); what
+    cannot be merged refuses the installation.
   - Plex must be stopped. C(Preferences.xml) is never touched.
   - Every call finishes or takes back an exchange that a crash interrupted before it does anything else.
 attributes:
@@ -56,9 +57,24 @@ options:
     description: The run, part of the backup's name.
     type: str
     default: manual
-  base_manifest:
-    description: Manifest of the snapshot that went out. With it home's watch state is carried over; without it the new
-      pair is taken as it is.
+  base_dir:
+    description:
+      - Folder of the pair that home and O(incoming) both descend from, which is the snapshot that
+        M(plexburst.core.plex_db_merge) ended with. With it home's changes since then are merged in.
+      - Without it the new pair is taken as it is.
+    type: path
+  sections:
+    description: Titles or ids of the sections that were in the run; the others stay home's. Empty means all.
+    type: list
+    elements: str
+    default: []
+  plex_sqlite:
+    description: Command of Plex's own SQLite. Needed when home changed what its triggers watch.
+    type: list
+    elements: str
+    default: []
+  conflicts_file:
+    description: A file to which every conflict of the merge is added, one JSON object a line.
     type: path
   manifest:
     description: Manifest of the pair that was installed. Required with O(state=verified).
@@ -90,7 +106,7 @@ EXAMPLES = r"""
     incoming: /var/lib/plexburst/incoming
     databases_dir: /var/lib/plexmediaserver/Library/Application Support/Plex Media Server/Plug-in Support/Databases
     backups_dir: /var/lib/plexburst/backups
-    base_manifest: /var/lib/plexburst/incoming/base.json
+    base_dir: /var/lib/plexburst/now
     run_id: 20261122-071500-ab12
 
 - name: Go back to the newest backup
@@ -108,7 +124,7 @@ backup:
   type: str
   sample: /var/lib/plexburst/backups/20261122T081500Z-20261122-071500-ab12
 watch_state:
-  description: Rows of watch state changed at home and kept, and rows of the indexer's own that gave way.
+  description: Rows of watch state changed at home and kept, and how many conflicts there were in all tables.
   returned: success
   type: dict
   sample: {kept: 3, conflicts: 0}
@@ -130,6 +146,7 @@ import grp
 import pwd
 import sys
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
@@ -137,6 +154,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors impo
 MISSING: ImportError | None = None
 try:
     from ansible_collections.plexburst.core.plugins.module_utils.plex_db import install, manifest
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import run
 except ImportError as error:
     MISSING = error
 
@@ -163,6 +181,15 @@ def ownership(owner: str | None, group: str | None, mode: str | None) -> install
     except (KeyError, ValueError) as error:
         raise PlexDatabaseError(f"Expected an existing owner and group and an octal mode: {error}.") from error
     return install.Ownership(uid, gid, bits)
+
+
+def merging(options: dict[str, Any]) -> install.Merging | None:
+    """How home's part is merged in; None when the pair is taken as it is."""
+    if not options["base_dir"]:
+        return None
+    base = Path(options["base_dir"])
+    conflicts = Path(options["conflicts_file"]) if options["conflicts_file"] else None
+    return install.Merging(base, run.section_ids(base, options["sections"]), options["plex_sqlite"], conflicts)
 
 
 def act(module: AnsibleModule) -> dict[str, object]:
@@ -194,12 +221,12 @@ def act(module: AnsibleModule) -> dict[str, object]:
             backups,
             options["run_id"],
             keep=options["keep"],
-            base=manifest.load(Path(options["base_manifest"])) if options["base_manifest"] else None,
+            merging=merging(options),
             ownership=ownership(options["owner"], options["group"], options["mode"]),
             dry_run=module.check_mode,
         )
         result.update(backup=done.backup, pruned=list(done.pruned), changed=done.changed or result["changed"])
-        result["watch_state"] = {"kept": done.kept, "conflicts": done.conflicts}
+        result["watch_state"] = {"kept": done.merged.kept, "conflicts": done.merged.conflicts}
     elif options["state"] == "rolled_back":
         done = install.roll_back(
             databases, backups, options["run_id"], name=options["backup"], dry_run=module.check_mode
@@ -221,7 +248,10 @@ def main() -> None:
             "backups_dir": {"type": "path"},
             "incoming": {"type": "path"},
             "run_id": {"type": "str", "default": "manual"},
-            "base_manifest": {"type": "path"},
+            "base_dir": {"type": "path"},
+            "sections": {"type": "list", "elements": "str", "default": []},
+            "plex_sqlite": {"type": "list", "elements": "str", "default": []},
+            "conflicts_file": {"type": "path"},
             "manifest": {"type": "path"},
             "backup": {"type": "str", "default": ""},
             "keep": {"type": "int", "default": 3},

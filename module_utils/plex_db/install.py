@@ -1,9 +1,8 @@
 """Exchange home's pair for another one so that a crash at any point leaves a complete old or a complete new pair.
 
 Steps: hard-link the old pair into a backup (verified) · write a journal · rename blobs.db, then library.db, over the
-old ones · remove
-the journal. blobs.db first: an old library.db beside a newer blobs.db starts and serves (some vectors have no track
-yet), the other way
+old ones · remove the journal. blobs.db first: an old library.db beside a newer blobs.db starts and serves (some
+vectors have no track yet), the other way
 round would not. `recover` reads the journal after a crash and finishes or takes back; inode numbers tell which file is
 which.
 Preferences.xml is never touched.
@@ -14,15 +13,16 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import carry, check
+from . import check
 from . import manifest as manifests
 from .errors import PlexDatabaseError
 from .files import FileOperations, read_json_object, require_space, sha256_of, utc_now
+from .merge.run import NOTHING, Merged, merge
 from .pair import (
     BLOBS,
     LIBRARY,
@@ -55,13 +55,28 @@ class Ownership:
 
 @dataclass(frozen=True)
 class Installed:
-    """What an installation did: `backup` is the folder that holds the old pair now."""
+    """What an installation did: `backup` is the folder that holds the old pair now, `merged` what home did until
+    then."""
 
     changed: bool
     backup: str
-    kept: int = 0
-    conflicts: int = 0
+    merged: Merged = NOTHING
     pruned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Merging:
+    """How home's part is merged into the pair to install, the last time with Plex stopped.
+
+    :param base: folder of the closed pair that both sides descend from: the snapshot that went out, or the one of home
+        that an earlier merge ended with, so that only the moments since then remain.
+    :param sections: ids of the sections that were in the run; None: all.
+    """
+
+    base: Path
+    sections: Sequence[int] | None = None
+    plex_sqlite: Sequence[str] = ()
+    conflicts_file: Path | None = None
 
 
 def install(
@@ -71,7 +86,7 @@ def install(
     run_id: str,
     *,
     keep: int = 3,
-    base: Mapping[str, Any] | None = None,
+    merging: Merging | None = None,
     ownership: Ownership = Ownership(),
     dry_run: bool = False,
     operations: FileOperations | None = None,
@@ -79,9 +94,8 @@ def install(
     """Put the pair in `incoming` in the place of the one in `databases`. Plex must be stopped. Twice is once.
 
     :param incoming: a checked pair on the same file system as `databases`; its files are moved from there.
-    :param base: the manifest of the snapshot that went out; given, home's watch state is carried over, and home
-        changes that cannot be
-        carried refuse the installation.
+    :param merging: given, what home did since its base is merged in first; what cannot be merged refuses the
+        installation.
     :param keep: backups to keep, the one made now included.
     :raises PlexDatabaseError: Plex runs, a pair is incomplete or not closed, home changed, or a file operation failed
         (the old pair is
@@ -101,18 +115,35 @@ def install(
     _require_readable(incoming)
     if not dry_run:
         remove_empty_side_files(databases)
-    carried = carry.Carried(0, 0)
-    if base is not None:
-        carry.require_carriable(databases, base)
-        carried = carry.watch_state(databases, incoming, str(base.get("created_at", "")), dry_run)
+    merged = NOTHING if merging is None else _merge(databases, incoming, merging, dry_run, ops)
     backup = backups / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{run_id}"
     if dry_run:
-        return Installed(True, str(backup), carried.kept, carried.conflicts)
+        return Installed(True, str(backup), merged)
     for name in NAMES:
         _match_ownership(incoming / name, databases / name, ownership, ops)
         ops.sync_file(incoming / name)
     _exchange(incoming, databases, backup, {"run_id": run_id, "kind": "installation"}, ops)
-    return Installed(True, str(backup), carried.kept, carried.conflicts, prune(backups, keep, ops))
+    return Installed(True, str(backup), merged, prune(backups, keep, ops))
+
+
+def _merge(databases: Path, incoming: Path, merging: Merging, dry_run: bool, ops: FileOperations) -> Merged:
+    merged = merge(
+        merging.base,
+        databases,
+        incoming,
+        sections=merging.sections,
+        plex_sqlite=merging.plex_sqlite,
+        owner_like=databases / LIBRARY,
+        conflicts_file=merging.conflicts_file,
+        append=True,
+        dry_run=dry_run,
+    )
+    manifest = incoming / MANIFEST
+    # What home deleted in the last moments would be missed by whoever compares the running server with the manifest.
+    if merged.drop and not dry_run and manifest.exists():
+        described = {**manifests.load(manifest), **manifests.contents(incoming)}
+        ops.write_text(manifest, json.dumps(described, indent=1) + "\n")
+    return merged
 
 
 def roll_back(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db import reader
 
 from tests.modules.runner import run_module
 from tests.unit.plex_db import building
@@ -25,14 +26,15 @@ def snapshot(home: Path, dest: Path, **more: Any) -> dict[str, Any]:
 
 def place(home: Path, root: Path) -> dict[str, Any]:
     """A checked incoming pair; returns the arguments of an installation."""
+    snapshot(home, root / "base")
     snapshot(home, root / "incoming")
-    (root / "incoming" / "manifest.json").rename(root / "base.json")
+    (root / "incoming" / "manifest.json").unlink()
     building.write(root / "incoming" / building.LIBRARY, *building.track(9000, "/Media/Music/new.flac"))
     return {
         "incoming": str(root / "incoming"),
         "databases_dir": str(home),
         "backups_dir": str(root / "backups"),
-        "base_manifest": str(root / "base.json"),
+        "base_dir": str(root / "base"),
         "run_id": "20261122-071500-ab12",
     }
 
@@ -112,7 +114,7 @@ def test_installing_is_idempotent_and_can_be_taken_back(home: Path, tmp_path: Pa
     common = {"databases_dir": str(home), "backups_dir": arguments["backups_dir"]}
     assert run_module("plex_db_install", {**common, "state": "sealed"})["changed"]
     assert run_module("plex_db_install", {**common, "state": "rolled_back"})["changed"]
-    verified = {**common, "state": "verified", "manifest": arguments["base_manifest"]}
+    verified = {**common, "state": "verified", "manifest": str(tmp_path / "base" / "manifest.json")}
     assert not run_module("plex_db_install", verified)["failed"]
 
 
@@ -240,3 +242,48 @@ def test_file_times_are_seen_through_plexs_names(tmp_path: Path) -> None:
     seen = run_module("plex_file_times", arguments, check=True)
     assert seen["files"] == {"/Media/a.flac": {"mtime": 1_700_000_000.0, "size": 5}}
     assert seen["seen"] is True
+
+
+def test_what_home_did_is_merged_while_plex_runs_and_then_installed(home: Path, tmp_path: Path) -> None:
+    arguments = place(home, tmp_path)
+    merging = {
+        "databases_dir": str(home),
+        "incoming": arguments["incoming"],
+        "base_dir": arguments["base_dir"],
+        "snapshot_dir": str(tmp_path / "now"),
+        "plex_sqlite": building.plex_sqlite(),
+        "conflicts_file": str(tmp_path / "conflicts.jsonl"),
+        "sections": ["Music"],
+    }
+    building.write(home / building.LIBRARY, ("UPDATE metadata_items SET title = 'Mine' WHERE id = 900",))
+    process = building.open_elsewhere(home, "UPDATE metadata_item_settings SET view_count = 5")
+    try:
+        checked = run_module("plex_db_merge", merging, check=True)
+        assert checked["put"] == {"metadata_items": 1, "metadata_item_settings": 1}, checked
+        assert not (tmp_path / "now").exists()
+        first = run_module("plex_db_merge", merging)
+        assert (first["changed"], first["put"], first["watch_state"]["kept"]) == (True, checked["put"], 1)
+        assert not run_module("plex_db_merge", merging)["changed"]
+    finally:
+        process.communicate()
+    building.write(home / building.LIBRARY, ("INSERT INTO accounts(id, name) VALUES(9, 'late')",))
+    assert (tmp_path / "conflicts.jsonl").stat().st_mode & 0o777 == 0o600
+    installed = run_module("plex_db_install", {**arguments, "base_dir": str(tmp_path / "now")})
+    assert installed["changed"], installed
+    with reader.open_closed(home / building.LIBRARY) as library:
+        assert reader.rows(library, "SELECT title FROM metadata_items WHERE id = 900") == [("Mine",)]
+        assert reader.rows(library, "SELECT view_count FROM metadata_item_settings") == [(5,)]
+        assert reader.rows(library, "SELECT name FROM accounts WHERE id = 9") == [("late",)]
+        assert reader.number(library, "SELECT COUNT(*) FROM metadata_items WHERE id = 9000") == 1
+
+
+def test_ids_are_raised_once_and_only_while_no_plex_runs(home: Path) -> None:
+    raised = {"state": "raised", "databases_dir": str(home)}
+    assert run_module("plex_db_merge", raised, check=True)["changed"]
+    assert run_module("plex_db_merge", raised)["changed"]
+    assert not run_module("plex_db_merge", raised)["changed"]
+    process = building.open_elsewhere(home)
+    try:
+        assert "before Plex starts" in run_module("plex_db_merge", raised)["msg"]
+    finally:
+        building.end(process)

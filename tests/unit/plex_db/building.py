@@ -68,6 +68,11 @@ def vector(number: int) -> tuple[Any, ...]:
     return ("INSERT INTO blobs(blob, linked_type, linked_id, blob_type) VALUES(x'00', 'metadata_item', ?, 7)", number)
 
 
+def plex_sqlite() -> list[str]:
+    """The command of the simulator's `Plex SQLite`."""
+    return ["env", f"PYTHONPATH={REPO}", sys.executable, "-m", "sandbox.plex.sqlite"]
+
+
 def open_elsewhere(directory: Path, sql: str = "SELECT COUNT(*) FROM metadata_items") -> subprocess.Popen[str]:
     """Another process that has library.db open, as a running Plex has, until its stdin is closed. Says `ready` "
     "first."""

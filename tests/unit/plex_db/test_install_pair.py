@@ -123,7 +123,7 @@ def test_twice_is_once(place: Place) -> None:
 
 def test_a_dry_run_changes_nothing(place: Place) -> None:
     before = sorted(str(path) for path in place.root.rglob("*"))
-    assert place.install(dry_run=True, base=place.base).changed
+    assert place.install(dry_run=True, merging=install.Merging(place.root / "base")).changed
     assert place.hashes(place.home) == place.old
     assert place.hashes(place.incoming) == place.new
     assert sorted(str(path) for path in place.root.rglob("*")) == before
@@ -323,63 +323,50 @@ def test_only_the_newest_backups_are_kept(place: Place) -> None:
     assert Path(done.backup) in install.list_backups(place.backups)
 
 
-def test_what_people_did_meanwhile_is_carried_over_and_the_twins_own_writes_give_way(place: Place) -> None:
+def test_what_home_did_meanwhile_is_merged_in_before_the_exchange(place: Place) -> None:
     building.write(
         place.home / pair.LIBRARY,
         ("UPDATE metadata_item_settings SET view_count = 7, updated_at = 4000000000 WHERE guid = 'g-1'",),
         ("INSERT INTO metadata_item_settings(account_id, guid, rating) VALUES(1, 'g-2', 8.0)",),
         ("INSERT INTO metadata_item_views(account_id, guid, viewed_at) VALUES(1, 'g-2', 4000000000)",),
-        ("INSERT INTO devices(id, identifier, name) VALUES(50, 'tv', 'TV')",),
+        ("INSERT INTO accounts(id, name) VALUES(5, 'child')",),
     )
     building.write(
         place.incoming / pair.LIBRARY,
-        (
-            (
-                "INSERT INTO metadata_item_settings(account_id, guid, view_count, updated_at) VALUES(1, 'g-5', 3, "
-                "4000000000)"
-            ),
-        ),
+        ("INSERT INTO metadata_item_settings(account_id, guid, view_count) VALUES(1, 'g-5', 3)",),
     )
-    done = place.install(base=place.base)
-    assert (done.kept, done.conflicts) == (3, 1)
+    done = place.install(merging=install.Merging(place.root / "base"))
+    assert (done.merged.kept, done.merged.conflicts) == (3, 1)
     with reader.open_closed(place.home / pair.LIBRARY) as library:
         assert reader.rows(library, "SELECT guid, view_count, rating FROM metadata_item_settings ORDER BY guid") == [
             ("g-1", 7, None),
             ("g-2", None, 8.0),
         ]
         assert reader.number(library, "SELECT COUNT(*) FROM metadata_item_views") == 2
-        assert reader.number(library, "SELECT COUNT(*) FROM devices WHERE id = 50") == 1
+        assert reader.number(library, "SELECT COUNT(*) FROM accounts WHERE id = 5") == 1
         assert reader.number(library, "SELECT COUNT(*) FROM metadata_items WHERE id = 2000") == 1
     assert pair.side_files(place.home) == []
 
 
-@pytest.mark.parametrize(
-    ("words", "statements"),
-    [
-        ("1 items were added", building.track(9500, "/Media/Music/home.flac")),
-        ("playlists were added", [("UPDATE metadata_items SET title = 'Other' WHERE id = 900",)]),
-        (
-            "contents of playlists",
-            [
-                (
-                    (
-                        "INSERT INTO play_queue_generators(playlist_id, metadata_item_id, created_at, updated_at) "
-                        "VALUES(900, 1, 1, 1)"
-                    ),
-                )
-            ],
-        ),
-        ("accounts were added", [("INSERT INTO accounts(id, name) VALUES(5, 'child')",)]),
-        ("collections were added", [("INSERT INTO metadata_items(id, metadata_type, title) VALUES(800, 18, 'C')",)]),
-        ("edited items by hand", [("UPDATE metadata_items SET user_fields = 'lockedFields=1' WHERE id = 3",)]),
-    ],
-)
-def test_what_cannot_be_carried_yet_refuses_the_installation(
-    place: Place, words: str, statements: list[tuple[Any, ...]]
-) -> None:
-    building.write(place.home / pair.LIBRARY, *statements)
+def test_a_merge_that_needs_plexs_own_sqlite_refuses_without_it(place: Place) -> None:
+    building.write(place.home / pair.LIBRARY, ("UPDATE metadata_items SET title = 'Other' WHERE id = 900",))
     before = place.hashes(place.home)
-    with pytest.raises(PlexDatabaseError, match=words):
-        place.install(base=place.base)
+    with pytest.raises(PlexDatabaseError, match="metadata_items, which only Plex's own SQLite"):
+        place.install(merging=install.Merging(place.root / "base"))
     assert place.hashes(place.home) == before
-    assert manifest.contents(place.home)["sections"]
+    place.install(merging=install.Merging(place.root / "base", plex_sqlite=building.plex_sqlite()))
+    with reader.open_closed(place.home / pair.LIBRARY) as library:
+        assert reader.rows(library, "SELECT title FROM metadata_items WHERE id = 900") == [("Other",)]
+
+
+def test_what_home_deleted_at_the_last_moment_is_not_missed_afterwards(place: Place) -> None:
+    described = {**place.base, **manifest.contents(place.incoming)}
+    (place.incoming / pair.MANIFEST).write_text(json.dumps(described))
+    building.write(
+        place.home / pair.LIBRARY,
+        ("DELETE FROM media_parts WHERE id = 5",),
+        ("DELETE FROM media_items WHERE id = 5",),
+        ("DELETE FROM metadata_items WHERE id = 5",),
+    )
+    place.install(merging=install.Merging(place.root / "base", plex_sqlite=building.plex_sqlite()))
+    install.verify(place.home, manifest.load(place.incoming / pair.MANIFEST))

@@ -1,0 +1,272 @@
+#!/usr/bin/python
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+"""Merge what home did meanwhile into the database pair that came back."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: plex_db_merge
+short_description: Merge what home did meanwhile into the database pair that came back
+version_added: 0.1.0
+author:
+  - plexburst contributors (@plexburst)
+description:
+  - A three-way merge. Base is the snapshot that went out, theirs is the pair that came back, ours is home as it is now.
+  - Home is the authority on what people did; the indexer's new items and analyses stay. Each table of a Plex database
+    has a stated rule (C(module_utils/plex_db/merge/policy.py)).
+  - Home's Plex goes on working meanwhile, for an online snapshot of it is merged. M(plexburst.core.plex_db_install)
+    then only merges the moments since that snapshot, with Plex stopped.
+  - Every value that both sides changed is listed, all of them in a private file.
+  - Needs nothing but Python 3.9 with sqlite3, and Plex's own SQLite where its triggers fire.
+attributes:
+  check_mode:
+    description: Can run in check mode and return what it would do, without changing anything.
+    support: full
+    details: Everything is read and planned; nothing of the pairs is written. The snapshot of home is made and
+      removed again.
+  diff_mode:
+    description: Shows what would be changed in diff mode.
+    support: none
+  idempotent:
+    description: Running it twice does not change more than running it once.
+    support: full
+    details: As long as home stays as it is, a second merge finds nothing to write.
+options:
+  state:
+    description:
+      - V(merged) writes home's part into the pair in O(incoming).
+      - V(raised) raises the counters of the pair in O(databases_dir) by O(gap) ids, before a Plex starts on it, so
+        that ids given out at home and by the indexer never meet.
+      - V(sonic) brings home nothing but Sonic data, from the pair in O(incoming) into the living library in
+        O(databases_dir), without an exchange of files.
+    type: str
+    choices: [merged, raised, sonic]
+    default: merged
+  databases_dir:
+    description: The folder C(Plug-in Support/Databases) of the Plex server.
+    type: path
+    required: true
+  incoming:
+    description: The folder of the pair that came back. Required unless O(state=raised).
+    type: path
+  base_dir:
+    description: The folder of the pair that went out. Required with O(state=merged).
+    type: path
+  snapshot_dir:
+    description:
+      - The folder for the online snapshot of home. It is the base of the last merge, the one with Plex stopped.
+      - Required with O(state=merged).
+    type: path
+  sections:
+    description: Titles or ids of the sections that were in the run; the others stay home's. Empty means all.
+    type: list
+    elements: str
+    default: []
+  plex_sqlite:
+    description: Command of Plex's own SQLite. Needed when home changed what its triggers watch, and for O(state=sonic).
+    type: list
+    elements: str
+    default: []
+  conflicts_file:
+    description: A file for every conflict, one JSON object a line, with mode 0600.
+    type: path
+  gap:
+    description: How many ids to leave to home, with O(state=raised).
+    type: int
+    default: 250000
+"""
+
+EXAMPLES = r"""
+---
+- name: Keep the ids of both sides apart, before the indexer's Plex starts
+  plexburst.core.plex_db_merge:
+    state: raised
+    databases_dir: /opt/plexburst/config/Library/Application Support/Plex Media Server/Plug-in Support/Databases
+
+- name: Merge what home did meanwhile
+  plexburst.core.plex_db_merge:
+    databases_dir: /var/lib/plexmediaserver/Library/Application Support/Plex Media Server/Plug-in Support/Databases
+    incoming: /var/lib/plexburst/incoming
+    base_dir: /var/lib/plexburst/base
+    snapshot_dir: /var/lib/plexburst/now
+    plex_sqlite: [/usr/lib/plexmediaserver/Plex SQLite]
+"""
+
+RETURN = r"""
+---
+watch_state:
+  description: Rows of watch state changed at home and kept, and how many conflicts there were in all tables.
+  returned: success
+  type: dict
+  sample: {kept: 3, conflicts: 0}
+put:
+  description: Rows of the result that are home's, per table.
+  returned: success
+  type: dict
+  sample: {metadata_item_settings: 3}
+drop:
+  description: Rows that went, per table.
+  returned: success
+  type: dict
+  sample: {}
+whole:
+  description: Tables that were taken from home whole.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+conflicts:
+  description: The first of the conflicts.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{table: metadata_items, id: 17, what: "changed on both sides: title", kept: "home's"}]
+warnings_of_merge:
+  description: What a person should know about tables that were decided whole.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+sonic:
+  description: With O(state=sonic), tracks, albums and artists that were marked, vectors brought home, and what was
+    left.
+  returned: success
+  type: dict
+  sample: {vectors: 120, marks: 140, skipped: 0}
+seconds:
+  description: How long it took.
+  returned: success
+  type: float
+  sample: 12.3
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
+
+MISSING: ImportError | None = None
+try:
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import files, manifest, pair, snapshot
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import gap, run, sonic
+except ImportError as error:
+    MISSING = error
+
+EMPTY = {"put": {}, "drop": {}, "whole": [], "conflicts": [], "warnings_of_merge": [], "seconds": 0.0, "sonic": {}}
+
+
+def merged(module: AnsibleModule) -> dict[str, object]:
+    """Take home's snapshot and merge it into the pair that came back."""
+    options = module.params
+    incoming = Path(options["incoming"])
+    now = Path(options["snapshot_dir"])
+    if module.check_mode:
+        parent = next(folder for folder in (now, *now.absolute().parents) if folder.is_dir())
+        now = Path(tempfile.mkdtemp(prefix=".plexburst-check-", dir=parent))
+    try:
+        snapshot.take(Path(options["databases_dir"]), now, "home", "")
+        done = run.merge(
+            Path(options["base_dir"]),
+            now,
+            incoming,
+            sections=run.section_ids(Path(options["base_dir"]), options["sections"]),
+            plex_sqlite=options["plex_sqlite"],
+            owner_like=Path(options["databases_dir"]) / pair.LIBRARY,
+            conflicts_file=Path(options["conflicts_file"]) if options["conflicts_file"] else None,
+            dry_run=module.check_mode,
+        )
+    finally:
+        if module.check_mode:
+            shutil.rmtree(now)
+    described = incoming / pair.MANIFEST
+    if done.changed and described.exists() and not module.check_mode:
+        # What home deleted is no loss: the manifest says what is in the pair now.
+        text = {**manifest.load(described), **manifest.contents(incoming)}
+        files.FileOperations().write_text(described, json.dumps(text, indent=1) + "\n")
+    return {
+        **EMPTY,
+        "changed": done.changed,
+        "watch_state": {"kept": done.kept, "conflicts": done.conflicts},
+        "put": done.put,
+        "drop": done.drop,
+        "whole": done.whole,
+        "conflicts": done.examples,
+        "warnings_of_merge": done.warnings,
+        "seconds": done.seconds,
+    }
+
+
+def act(module: AnsibleModule) -> dict[str, object]:
+    """Do what the state asks for; returns the result."""
+    options = module.params
+    databases = Path(options["databases_dir"])
+    none = {"kept": 0, "conflicts": 0}
+    if options["state"] == "raised":
+        found = pair.holders(databases)
+        if found:
+            raise PlexDatabaseError(
+                f"{databases} is open in {', '.join(found)}: the ids must be raised before Plex starts."
+            )
+        changed = gap.raise_pair(databases, options["gap"], dry_run=module.check_mode)
+        return {**EMPTY, "changed": changed, "watch_state": none}
+    if options["state"] == "sonic":
+        brought = sonic.bring(
+            Path(options["incoming"]), databases, plex_sqlite=options["plex_sqlite"], dry_run=module.check_mode
+        )
+        return {
+            **EMPTY,
+            "changed": brought.changed,
+            "watch_state": none,
+            "sonic": {"vectors": brought.vectors, "marks": brought.marks, "skipped": brought.skipped},
+            "seconds": brought.seconds,
+        }
+    return merged(module)
+
+
+def main() -> None:
+    """Merge, raise the counters, or bring home Sonic data."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["merged", "raised", "sonic"], "default": "merged"},
+            "databases_dir": {"type": "path", "required": True},
+            "incoming": {"type": "path"},
+            "base_dir": {"type": "path"},
+            "snapshot_dir": {"type": "path"},
+            "sections": {"type": "list", "elements": "str", "default": []},
+            "plex_sqlite": {"type": "list", "elements": "str", "default": []},
+            "conflicts_file": {"type": "path"},
+            "gap": {"type": "int", "default": 250000},
+        },
+        required_if=[
+            ("state", "merged", ["incoming", "base_dir", "snapshot_dir"]),
+            ("state", "sonic", ["incoming"]),
+        ],
+        supports_check_mode=True,
+    )
+    if MISSING is not None:
+        module.fail_json(
+            msg=(
+                f"The Python of this host ({sys.executable}) cannot import sqlite3: {MISSING}. Without it no "
+                "database can "
+                "be read. Install the distribution's sqlite3 support for Python, or set ansible_python_interpreter "
+                "to a "
+                "complete Python."
+            )
+        )
+    try:
+        result = act(module)
+    except (PlexDatabaseError, OSError) as error:
+        module.fail_json(
+            msg=f"plex_db_merge of {module.params['databases_dir']}: {module.params['state']} failed. {error}"
+        )
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,675 @@
+"""Work out what must be written into theirs so that nothing home did is lost. Reads three pairs, writes a scratch file.
+
+Everything is driven by home's difference to the base, which is small, and never by the indexer's, which is large: what
+the indexer did is in place already. So the same code merges days of home's life (base = what went out) and, with Plex
+stopped, the seconds since then (base = home's snapshot of a moment ago).
+"""
+
+# ruff: noqa: S608 - statements are built from names of the schema; values are parameters
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ..errors import PlexDatabaseError
+from ..pair import BLOBS, LIBRARY
+from . import carried, policy
+from .conflicts import CONFLICTS_TABLE, note
+from .workspace import Table, Workspace
+
+# Levels of a library: artist, album, track; show, season, episode; and one to spare for albums in albums of photos.
+LEVELS = 4
+EXAMPLES = 5
+
+
+@dataclass
+class Plan:
+    """What a merge would write: per table how many rows of the result come from home, and how many go."""
+
+    put: dict[str, int] = field(default_factory=dict)
+    drop: dict[str, int] = field(default_factory=dict)
+    whole: list[Table] = field(default_factory=list)
+    staged: list[Table] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    conflicts: int = 0
+    kept: int = 0
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything would be written."""
+        return bool(self.put or self.drop or self.whole)
+
+
+def make(work: Workspace, sections: Iterable[int] | None = None) -> Plan:
+    """Plan the merge.
+
+    :param sections: ids of the sections that were in the run; others stay home's. None: all were.
+    :raises PlexDatabaseError: versions differ, ids of both sides met, or both changed a table nothing is known about.
+    """
+    planner = _Planner(work, None if sections is None else sorted(set(sections)))
+    planner.merge_library()
+    planner.take_home_tables()
+    planner.decide_the_rest()
+    return planner.finished()
+
+
+class _Planner:
+    def __init__(self, work: Workspace, sections: Sequence[int] | None) -> None:
+        self.work = work
+        self.sections = sections
+        self.plan = Plan()
+        self.library = work.tables(LIBRARY)
+        self.blobs = work.tables(BLOBS)
+        work.run(CONFLICTS_TABLE)
+        # blobs.db has every table of library.db, but only its `blobs` is filled.
+        self.merged = [self.library[name] for name in policy.MERGED if name in self.library]
+        if "blobs" in self.blobs:
+            self.merged.append(self.blobs["blobs"])
+        for table in self.merged:
+            self._stage(table)
+
+    # -- the library -------------------------------------------------------------------------------------------------
+
+    def merge_library(self) -> None:
+        """Home's additions, changes and deletions since the base, applied to the indexer's rows."""
+        for table in self.merged:
+            self._find_delta(table)
+        for table in self.merged:
+            self._refuse_met_ids(table)
+        self._find_restored()
+        for table in self.merged:
+            self._find_same(table)
+        for table in self.merged:
+            self._apply_delta(table)
+        self._keep_rewritten_sets()
+        for _ in range(LEVELS):
+            if not sum(self._drop_orphans(table) for table in self.merged):
+                break
+        for table in self.merged:
+            self._turn_references(table)
+        for table in self.merged:
+            self._keep_other_sections(table)
+
+    def _stage(self, table: Table) -> None:
+        self.work.run(f"CREATE TABLE {table.staged('put')} AS SELECT {table.list_of()} FROM {table.at('base')} LIMIT 0")
+        if "id" in table.columns:
+            self.work.run(
+                f'CREATE UNIQUE INDEX main."put_{table.file}_{table.name}" ON {_bare(table.staged("put"))}("id")'
+            )
+        self.work.run(f"CREATE TABLE {table.staged('drop')}(id INTEGER PRIMARY KEY)")
+        self.plan.staged.append(table)
+
+    def _find_delta(self, table: Table) -> None:
+        delta, base, ours = table.staged("delta"), table.at("base"), table.at("ours")
+        self.work.run(f"CREATE TABLE {delta}(id INTEGER PRIMARY KEY, kind TEXT)")
+        self.work.run(f"CREATE TABLE {table.staged('same')}(theirs INTEGER PRIMARY KEY, ours INTEGER)")
+        self.work.run(
+            f"INSERT INTO {delta} SELECT o.id, CASE WHEN b.id IS NULL THEN 'added' ELSE 'changed' END "
+            f"FROM {ours} o LEFT JOIN {base} b ON b.id = o.id WHERE b.id IS NULL OR {table.differ('o', 'b')}"
+        )
+        added = self.work.count(f"SELECT COUNT(*) FROM {delta} WHERE kind = 'added'")
+        mine = self.work.count(f"SELECT COUNT(*) FROM {ours}")
+        if self.work.count(f"SELECT COUNT(*) FROM {base}") > mine - added:
+            self.work.run(
+                f"INSERT INTO {delta} SELECT b.id, 'deleted' FROM {base} b "
+                f"WHERE NOT EXISTS (SELECT 1 FROM {ours} o WHERE o.id = b.id)"
+            )
+
+    def _refuse_met_ids(self, table: Table) -> None:
+        met = self.work.rows(
+            f"SELECT d.id FROM {table.staged('delta')} d JOIN {table.at('ours')} o ON o.id = d.id "
+            f"JOIN {table.at('theirs')} t ON t.id = d.id WHERE d.kind = 'added' AND {table.differ('o', 't')} LIMIT ?",
+            (EXAMPLES,),
+        )
+        if met:
+            raise PlexDatabaseError(
+                f"Home and the indexer both gave the ids {', '.join(str(row[0]) for row in met)} of {table.name} to "
+                "rows "
+                "of their own: the counters of the pair that went out were not raised, or home added more rows than "
+                "the "
+                "gap is wide. Home keeps its database; run the sync again from home as it is now."
+            )
+
+    def _find_restored(self) -> None:
+        """Items that the indexer deleted and home still needs, with their parents and files."""
+        work = self.work
+        items = self.library["metadata_items"]
+        work.run("CREATE TABLE main.restored(id INTEGER PRIMARY KEY)")
+        missing = (
+            f"EXISTS (SELECT 1 FROM {items.at('ours')} o WHERE o.id = wanted.id) "
+            f"AND EXISTS (SELECT 1 FROM {items.at('base')} b WHERE b.id = wanted.id) "
+            f"AND NOT EXISTS (SELECT 1 FROM {items.at('theirs')} t WHERE t.id = wanted.id)"
+        )
+        sources = []
+        for table in self.merged:
+            rule = policy.RULES[table.name]
+            for column, target in rule.references.items():
+                if target == "metadata_items" and column in table.columns and column != "linked_id":
+                    sources.append(
+                        f'SELECT o."{column}" AS id FROM {table.staged("delta")} d '
+                        f"JOIN {table.at('ours')} o ON o.id = d.id WHERE d.kind = 'added'"
+                    )
+        changed = items.differ("o", "b", ("id", *policy.RULES["metadata_items"].newest))
+        sources.append(
+            f"SELECT d.id FROM {items.staged('delta')} d JOIN {items.at('ours')} o ON o.id = d.id "
+            f"JOIN {items.at('base')} b ON b.id = d.id WHERE d.kind = 'changed' AND {changed}"
+        )
+        if "play_queue_generators" in self.library:
+            sources.append(f"SELECT metadata_item_id FROM {self.library['play_queue_generators'].at('ours')}")
+        for source in sources:
+            wanted = f"SELECT NULL AS id WHERE 0 UNION {source}"
+            work.run(f"INSERT OR IGNORE INTO main.restored SELECT id FROM ({wanted}) AS wanted WHERE {missing}")
+        carried.find_moved(work, self.library, "SELECT id FROM main.restored", missing)
+        # An item that home edited itself comes back even so.
+        work.run(f"DELETE FROM main.moved WHERE old IN (SELECT id FROM {items.staged('delta')})")
+        work.run("DELETE FROM main.restored WHERE id IN (SELECT old FROM main.moved)")
+        for _ in range(LEVELS):
+            parents = f"SELECT o.parent_id AS id FROM main.restored r JOIN {items.at('ours')} o ON o.id = r.id"
+            if not work.run(
+                f"INSERT OR IGNORE INTO main.restored SELECT id FROM ({parents}) AS wanted WHERE {missing}"
+            ):
+                break
+        if not work.exists("SELECT 1 FROM main.restored"):
+            return
+        note(work, items, "SELECT id FROM main.restored", "deleted by the indexer, still used at home", "home's")
+        self._put_ours(items, "SELECT id FROM main.restored")
+        for name, column, of in (
+            ("media_items", "metadata_item_id", "main.restored"),
+            ("media_parts", "media_item_id", self._put_of("media_items")),
+            ("media_streams", "media_part_id", self._put_of("media_parts")),
+            ("taggings", "metadata_item_id", "main.restored"),
+        ):
+            if name in self.library and of:
+                table = self.library[name]
+                self._put_ours(
+                    table,
+                    f'SELECT o.id FROM {table.at("ours")} o WHERE o."{column}" IN (SELECT id FROM {of}) '
+                    f"AND NOT EXISTS (SELECT 1 FROM {table.at('theirs')} t WHERE t.id = o.id)",
+                )
+
+    def _put_of(self, name: str) -> str:
+        return self.library[name].staged("put") if name in self.library else ""
+
+    # -- rows that both sides added
+    # --------------------------------------------------------------------------------------
+
+    def _find_same(self, table: Table) -> None:
+        """Rows of the indexer's that are home's own additions under another id."""
+        rule = policy.RULES[table.name]
+        if not rule.identity:
+            return
+        if not self.work.exists(f"SELECT 1 FROM {table.staged('delta')} WHERE kind = 'added'"):
+            return
+        rounds = LEVELS if table.name in rule.references.values() else 1
+        for _ in range(rounds):
+            if not self._match(table, rule):
+                break
+        if table.name == "media_parts":
+            self._match_files()
+
+    def _match(self, table: Table, rule: policy.Rule) -> int:
+        tests = [self._equal(rule, column) for column in rule.identity]
+        if table.name == "metadata_items":
+            # Guids of local items are given out per server; their files tell below whether they are the same.
+            tests += [self._equal(rule, "parent_id"), "o.guid NOT LIKE 'local://%'", "o.guid <> ''"]
+        if table.name == "media_parts":
+            tests.append("o.file <> ''")
+        return self.work.run(
+            f"INSERT OR IGNORE INTO {table.staged('same')} "
+            f"SELECT MIN(t.id), o.id FROM {table.staged('delta')} d JOIN {table.at('ours')} o ON o.id = d.id "
+            f"JOIN {table.at('theirs')} t ON {' AND '.join(tests)} WHERE d.kind = 'added' AND {self._is_new(table)} "
+            f"AND NOT EXISTS (SELECT 1 FROM {table.staged('same')} s WHERE s.ours = o.id) GROUP BY o.id"
+        )
+
+    def _equal(self, rule: policy.Rule, column: str) -> str:
+        """SQL: the column means the same on both sides, ids that stand for each other included."""
+        theirs = f't."{column}"'
+        target = rule.references.get(column)
+        parent = self.library.get(target) if target else None
+        if parent is not None:
+            same = f"(SELECT s.ours FROM {parent.staged('same')} s WHERE s.theirs = {theirs})"
+            theirs = f"COALESCE({same}, {theirs})"
+        return f'o."{column}" COLLATE BINARY IS {theirs}'
+
+    def _is_new(self, table: Table, row: str = "t") -> str:
+        return (
+            f"NOT EXISTS (SELECT 1 FROM {table.at('base')} nb WHERE nb.id = {row}.id) "
+            f"AND NOT EXISTS (SELECT 1 FROM {table.at('ours')} no WHERE no.id = {row}.id)"
+        )
+
+    def _match_files(self) -> None:
+        """From files that both sides added up to their versions, items and the items that hold those."""
+        parts, media, items = (self.library[name] for name in ("media_parts", "media_items", "metadata_items"))
+        self.work.run(
+            f"INSERT OR IGNORE INTO {media.staged('same')} SELECT t.media_item_id, MIN(o.media_item_id) "
+            f"FROM {parts.staged('same')} s JOIN {parts.at('theirs')} t ON t.id = s.theirs "
+            f"JOIN {parts.at('ours')} o ON o.id = s.ours JOIN {media.at('theirs')} m ON m.id = t.media_item_id "
+            f"WHERE {self._is_new(media, 'm')} AND NOT EXISTS (SELECT 1 FROM {parts.at('theirs')} other "
+            f"WHERE other.media_item_id = m.id AND other.id NOT IN (SELECT theirs FROM {parts.staged('same')})) "
+            "GROUP BY t.media_item_id"
+        )
+        self._match_upwards(items, media, "metadata_item_id")
+        for _ in range(LEVELS - 1):
+            if not self._match_upwards(items, items, "parent_id"):
+                break
+
+    def _match_upwards(self, items: Table, child: Table, column: str) -> int:
+        """Items that the indexer added and whose every child is home's: they are the item that holds those at home."""
+        return self.work.run(
+            f'INSERT OR IGNORE INTO {items.staged("same")} SELECT t."{column}", MIN(o."{column}") '
+            f"FROM {child.staged('same')} s JOIN {child.at('theirs')} t ON t.id = s.theirs "
+            f'JOIN {child.at("ours")} o ON o.id = s.ours JOIN {items.at("theirs")} i ON i.id = t."{column}" '
+            f"WHERE {self._is_new(items, 'i')} AND NOT EXISTS (SELECT 1 FROM {child.at('theirs')} other "
+            f'WHERE other."{column}" = i.id AND other.id NOT IN (SELECT theirs FROM {child.staged("same")})) '
+            f'AND o."{column}" IS NOT NULL GROUP BY t."{column}"'
+        )
+
+    # -- home's difference, row by row and column by column ----------------------------------------------------------
+
+    def _apply_delta(self, table: Table) -> None:
+        delta, ours, theirs = table.staged("delta"), table.at("ours"), table.at("theirs")
+        self._drop(table, f"SELECT theirs FROM {table.staged('same')}")
+        self._drop(
+            table,
+            f"SELECT d.id FROM {delta} d JOIN {theirs} t ON t.id = d.id WHERE d.kind = 'deleted'",
+        )
+        self._put_ours(
+            table,
+            f"SELECT d.id FROM {delta} d WHERE d.kind = 'added' "
+            f"AND NOT EXISTS (SELECT 1 FROM {theirs} t WHERE t.id = d.id)",
+        )
+        if self.work.exists(f"SELECT 1 FROM {delta} WHERE kind = 'changed'"):
+            self._merge_columns(table)
+            self._put_changed_but_gone(table)
+        self._note_deleted(table)
+        rule = policy.RULES[table.name]
+        if rule.removal_stays:
+            identity = " AND ".join(f't."{name}" COLLATE BINARY IS b."{name}"' for name in rule.identity)
+            kept = " AND ".join(f'k."{name}" COLLATE BINARY IS b."{name}"' for name in rule.identity)
+            self._drop(
+                table,
+                f"SELECT t.id FROM {delta} d JOIN {table.at('base')} b ON b.id = d.id "
+                f"JOIN {theirs} t ON {identity} WHERE d.kind = 'deleted' AND {self._is_new(table)} "
+                f"AND NOT EXISTS (SELECT 1 FROM {ours} k WHERE {kept})",
+                "removed at home, made anew by the indexer",
+            )
+
+    def _merge_columns(self, table: Table) -> None:
+        rule = policy.RULES[table.name]
+        values, clashes = [], []
+        for name in table.columns:
+            o, b, t = f'o."{name}"', f'b."{name}"', f't."{name}"'
+            mine = f"{o} COLLATE BINARY IS NOT {b}"
+            if name == "id":
+                values.append("o.id")
+            elif name in rule.newest:
+                values.append(f"CASE WHEN {mine} THEN MAX(COALESCE({o}, {t}), COALESCE({t}, {o})) ELSE {t} END")
+            elif name == "extra_data":
+                both = f"{mine} AND {t} COLLATE BINARY IS NOT {b}"
+                values.append(f"CASE WHEN {both} THEN merged_extra({b}, {o}, {t}) WHEN {mine} THEN {o} ELSE {t} END")
+            elif name in rule.indexers:
+                values.append(f'CASE WHEN {t} COLLATE BINARY IS b."{name}" THEN {o} ELSE {t} END')
+            else:
+                values.append(f"CASE WHEN {mine} THEN {o} ELSE {t} END")
+                clash = f"{mine} AND {t} COLLATE BINARY IS NOT {b} AND {t} COLLATE BINARY IS NOT {o}"
+                clashes.append(f"CASE WHEN {clash} THEN '{name} ' ELSE '' END")
+        joined = (
+            f"FROM {table.staged('delta')} d JOIN {table.at('ours')} o ON o.id = d.id "
+            f"JOIN {table.at('base')} b ON b.id = d.id JOIN {table.at('theirs')} t ON t.id = d.id WHERE d.kind = "
+            "'changed'"
+        )
+        self.work.run(f"INSERT OR REPLACE INTO {table.staged('put')} SELECT {', '.join(values)} {joined}")
+        # What comes out as the indexer has it already needs no writing.
+        self.work.run(
+            f"DELETE FROM {table.staged('put')} WHERE id IN (SELECT p.id FROM {table.staged('put')} p "
+            f"JOIN {table.at('theirs')} t ON t.id = p.id WHERE NOT {table.differ('p', 't')})"
+        )
+        if clashes:
+            text = " || ".join(clashes)
+            note(
+                self.work, table, f"SELECT d.id, {text} {joined} AND {text} <> ''", "changed on both sides: ", "home's"
+            )
+
+    def _put_changed_but_gone(self, table: Table) -> None:
+        rule = policy.RULES[table.name]
+        gone = (
+            f"SELECT d.id FROM {table.staged('delta')} d JOIN {table.at('ours')} o ON o.id = d.id "
+            f"JOIN {table.at('base')} b ON b.id = d.id WHERE d.kind = 'changed' "
+            f"AND {table.differ('o', 'b', ('id', *rule.newest))} "
+            f"AND NOT EXISTS (SELECT 1 FROM {table.at('theirs')} t WHERE t.id = d.id) "
+            f"AND d.id NOT IN (SELECT id FROM {table.staged('put')})"
+        )
+        if rule.restore:
+            note(self.work, table, gone, "changed at home, deleted by the indexer", "home's")
+            self._put_ours(table, gone)
+        else:
+            note(self.work, table, gone, "changed at home, deleted by the indexer", "the indexer's")
+
+    def _note_deleted(self, table: Table) -> None:
+        """What home deleted and the indexer worked on: home's deletion stays."""
+        rule = policy.RULES[table.name]
+        note(
+            self.work,
+            table,
+            f"SELECT d.id FROM {table.staged('delta')} d JOIN {table.at('base')} b ON b.id = d.id "
+            f"JOIN {table.at('theirs')} t ON t.id = d.id WHERE d.kind = 'deleted' "
+            f"AND {table.differ('t', 'b', ('id', *rule.newest))}",
+            "deleted at home, changed by the indexer",
+            "home's",
+        )
+
+    def _keep_rewritten_sets(self) -> None:
+        """Where home rewrote a set (the streams of a file), the indexer's new rows for it are dropped."""
+        for table in self.merged:
+            rule = policy.RULES[table.name]
+            column = rule.set_of
+            if column:
+                same = self.library[rule.references[column]].staged("same")
+                touched = " UNION ".join(
+                    f'SELECT r."{column}" FROM {table.staged("delta")} d JOIN {table.at(side)} r ON r.id = d.id '
+                    f"WHERE d.kind = '{kind}'"
+                    for side, kind in (("ours", "added"), ("base", "deleted"))
+                )
+                touched += f" UNION SELECT theirs FROM {same}"
+                self._drop(
+                    table,
+                    f'SELECT t.id FROM {table.at("theirs")} t WHERE t."{column}" IN ({touched}) AND '
+                    f"{self._is_new(table)}",
+                    "home analysed the same file",
+                )
+
+    def _drop_orphans(self, table: Table) -> int:
+        """The indexer's new rows below what is dropped go with it."""
+        dropped = 0
+        for column, parent in self._references(table):
+            if not self.work.exists(f"SELECT 1 FROM {parent.staged('drop')}"):
+                continue
+            gone = f"SELECT id FROM {parent.staged('drop')} EXCEPT SELECT theirs FROM {parent.staged('same')}"
+            below = f'SELECT t.id FROM {table.at("theirs")} t WHERE t."{column}" IN ({gone}){_linked(table, column)}'
+            athome = f"EXISTS (SELECT 1 FROM {table.at('ours')} o WHERE o.id = t.id"
+            dropped += self._drop(
+                table,
+                f"{below} AND NOT {athome})",
+                f"new, but home deleted what it belongs to ({parent.name})",
+            )
+            # The indexer moved home's row below what goes: it stays where home has it.
+            self._put_ours(table, f'{below} AND {athome} AND o."{column}" IS NOT t."{column}")')
+        return dropped
+
+    def _references(self, table: Table) -> list[tuple[str, Table]]:
+        return [
+            (column, self.library[target])
+            for column, target in policy.RULES[table.name].references.items()
+            if column in table.columns and target in self.library
+        ]
+
+    def _turn_references(self, table: Table) -> None:
+        """Where the indexer's rows point to one that is home's under another id, they point to home's."""
+        turned = [
+            (column, parent)
+            for column, parent in self._references(table)
+            if self.work.exists(f"SELECT 1 FROM {parent.staged('same')}")
+        ]
+        if not turned:
+            return
+        wanted = " UNION ".join(
+            f'SELECT t.id FROM {table.at("theirs")} t WHERE t."{column}" IN (SELECT theirs FROM '
+            f"{parent.staged('same')})"
+            f"{_linked(table, column)}"
+            for column, parent in turned
+        )
+        values = {name: f't."{name}"' for name in table.columns}
+        for column, parent in turned:
+            same = f'(SELECT s.ours FROM {parent.staged("same")} s WHERE s.theirs = t."{column}")'
+            values[column] = f'COALESCE({same}, t."{column}")'
+            if column == "linked_id":
+                values[column] = f"CASE WHEN t.linked_type = 'metadata_item' THEN {values[column]} ELSE t.linked_id END"
+        self.work.run(
+            f"INSERT OR IGNORE INTO {table.staged('put')} SELECT {', '.join(values.values())} FROM "
+            f"{table.at('theirs')} t "
+            f"WHERE t.id IN ({wanted}) AND t.id NOT IN (SELECT id FROM {table.staged('drop')})"
+        )
+        for column, parent in turned:
+            if column != "linked_id":
+                same = f'(SELECT s.ours FROM {parent.staged("same")} s WHERE s.theirs = p."{column}")'
+                self.work.run(
+                    f'UPDATE {table.staged("put")} AS p SET "{column}" = {same} '
+                    f'WHERE p."{column}" IN (SELECT theirs FROM {parent.staged("same")})'
+                )
+        self._drop_doubles(table)
+
+    def _drop_doubles(self, table: Table) -> None:
+        """Turned rows that home has already (the same tag on the same item)."""
+        rule = policy.RULES[table.name]
+        if not rule.identity:
+            return
+        same = " AND ".join(f'p."{name}" COLLATE BINARY IS o."{name}"' for name in rule.identity)
+        doubles = (
+            f"SELECT p.id FROM {table.staged('put')} p JOIN {table.at('ours')} o ON {same} WHERE o.id <> p.id "
+            f"AND NOT EXISTS (SELECT 1 FROM {table.at('ours')} mine WHERE mine.id = p.id)"
+        )
+        self._drop(table, doubles)
+
+    # -- sections that were not in the run, and items that people made
+    # ---------------------------------------------------
+
+    def _keep_other_sections(self, table: Table) -> None:
+        rule = policy.RULES[table.name]
+        if not rule.owner:
+            return
+        outside = table.staged("outside")
+        self.work.run(f"CREATE TABLE {outside}(id INTEGER PRIMARY KEY)")
+        parent = self.library.get(rule.references.get(rule.owner, ""))
+        below = parent is not None and parent.name != "library_sections"
+        if parent is not None and below and not self.work.exists(f"SELECT 1 FROM {parent.staged('outside')}"):
+            return
+        for side in ("theirs", "ours"):
+            self.work.run(
+                f"INSERT OR IGNORE INTO {outside} SELECT r.id FROM {table.at(side)} r WHERE "
+                f"{self._is_outside(table, rule)}"
+            )
+        if not self.work.exists(f"SELECT 1 FROM {outside}"):
+            return
+        scope = f"SELECT id FROM {outside}"
+        self.work.run(f"DELETE FROM {table.staged('put')} WHERE id IN ({scope})")
+        self.work.run(f"DELETE FROM {table.staged('drop')} WHERE id IN ({scope})")
+        self._put_ours(
+            table,
+            f"SELECT o.id FROM {outside} x JOIN {table.at('ours')} o ON o.id = x.id "
+            f"LEFT JOIN {table.at('theirs')} t ON t.id = x.id WHERE t.id IS NULL OR {table.differ('o', 't')}",
+        )
+        self._drop(
+            table,
+            f"SELECT x.id FROM {outside} x JOIN {table.at('theirs')} t ON t.id = x.id "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {table.at('ours')} o WHERE o.id = x.id)",
+        )
+
+    def _is_outside(self, table: Table, rule: policy.Rule) -> str:
+        tests = []
+        parent = self.library.get(rule.references.get(rule.owner, ""))
+        if parent is not None and parent.name != "library_sections":
+            tests.append(f'r."{rule.owner}" IN (SELECT id FROM {parent.staged("outside")})')
+            if rule.owner == "linked_id":
+                tests[-1] += " AND r.linked_type = 'metadata_item'"
+        elif self.sections is not None:
+            tests.append(f'r."{rule.owner}" NOT IN ({", ".join(str(int(number)) for number in self.sections)})')
+        if table.name == "metadata_items":
+            tests.append(f"r.metadata_type IN ({', '.join(str(number) for number in policy.PEOPLES_TYPES)})")
+        return " OR ".join(f"({test})" for test in tests) or "0"
+
+    # -- what is home's whole ------------------------------------------------------------------------------------------
+
+    def take_home_tables(self) -> None:
+        """The result holds exactly home's rows of what people did and of what is this server's own."""
+        homes = [table for table in self.library.values() if _kind(table) == policy.HOME]
+        for table in homes:
+            if "id" not in table.columns or self._ids_repeat(table):
+                if self._differs(table, "ours", "theirs"):
+                    self._take_whole(table)
+                continue
+            self._stage(table)
+            self._put_ours(
+                table,
+                f"SELECT o.id FROM {table.at('ours')} o LEFT JOIN {table.at('theirs')} t ON t.id = o.id "
+                f"WHERE t.id IS NULL OR {table.differ('o', 't')}",
+            )
+            extra = (
+                f"SELECT t.id FROM {table.at('theirs')} t WHERE NOT EXISTS (SELECT 1 FROM {table.at('ours')} o "
+                "WHERE o.id = t.id)"
+            )
+            self._drop(table, extra)
+        carried.follow_moves(self.work, self.library)
+        carried.follow_guids(self.work, self.library)
+        carried.follow_streams(self.work, self.library)
+        self._count_watch_state()
+
+    def _ids_repeat(self, table: Table) -> bool:
+        """Whether `id` is an ordinary column, in which a number may stand twice."""
+        keyed = self.work.count(
+            "SELECT COUNT(*) FROM pragma_table_info(?, 'ours') WHERE name = 'id' AND pk = 1", (table.name,)
+        )
+        return not keyed
+
+    def _count_watch_state(self) -> None:
+        """Rows of watch state that home changed since the base, and rows of the twin's own that give way."""
+        for name in ("metadata_item_settings", "metadata_item_views"):
+            if name not in self.library:
+                continue
+            table = self.library[name]
+            changed = "SELECT {one}.id FROM {o} {one} LEFT JOIN {b} x ON x.id = {one}.id WHERE x.id IS NULL OR {differ}"
+            self.plan.kept += self.work.count(
+                "SELECT COUNT(*) FROM ("
+                + changed.format(one="o", o=table.at("ours"), b=table.at("base"), differ=table.differ("o", "x"))
+                + ")"
+            )
+            twins = changed.format(one="t", o=table.at("theirs"), b=table.at("base"), differ=table.differ("t", "x"))
+            given_way = (
+                f"SELECT id FROM ({twins}) WHERE id IN (SELECT id FROM {table.staged('put')} UNION SELECT "
+                f"id FROM {table.staged('drop')})"
+            )
+            note(self.work, table, given_way, "written by the indexer's Plex itself", "home's")
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
+
+    def decide_the_rest(self) -> None:
+        """Groups that only make sense whole, what must be equal, and tables nothing is known about."""
+        groups: dict[str, list[Table]] = {}
+        for table in (*self.library.values(), *self.blobs.values()):
+            if table in self.merged:
+                continue
+            kind = _kind(table)
+            if kind == policy.SAME:
+                self._require_same(table)
+            elif table.file == BLOBS or kind not in (policy.HOME, policy.MERGE):
+                rule = policy.rule_of(table.name)
+                groups.setdefault(f"{table.file}:{rule.group if rule and rule.group else table.name}", []).append(table)
+        for tables in groups.values():
+            self._decide_group(tables)
+
+    def _decide_group(self, tables: list[Table]) -> None:
+        mine = [table for table in tables if self._differs(table, "ours", "base")]
+        others = [table for table in tables if self._differs(table, "theirs", "base")]
+        if not mine and not others:
+            return
+        differing = [table for table in tables if self._differs(table, "ours", "theirs")]
+        if not differing:
+            return
+        names = ", ".join(table.name for table in tables)
+        known = policy.rule_of(tables[0].name) is not None
+        if not mine:
+            if not known:
+                self.plan.warnings.append(
+                    f"The indexer changed {names}, of which this plexburst knows nothing: the change stays, for "
+                    "home did "
+                    "not touch it."
+                )
+            return
+        if others and not known:
+            raise PlexDatabaseError(
+                f"Both home and the indexer changed {names} since the snapshot, and this plexburst does not know "
+                "what is "
+                "in there: one side's changes would be lost. Home keeps its database. Please report the table's name."
+            )
+        if others:
+            self.plan.warnings.append(
+                f"Both home and the indexer changed {names}: home's is kept, Plex works the rest out again."
+            )
+            note(self.work, tables[0], "SELECT NULL", f"both changed {names}", "home's")
+        for table in differing:
+            self._take_whole(table)
+
+    def _require_same(self, table: Table) -> None:
+        if not self._differs(table, "ours", "theirs"):
+            return
+        raise PlexDatabaseError(
+            f"{table.name} of {table.file} differs between home and the pair that comes back: home's Plex was updated "
+            "meanwhile, or the indexer ran another version. Home keeps its database; run the sync again from home "
+            "as it "
+            "is now."
+        )
+
+    def _differs(self, table: Table, one: str, other: str) -> bool:
+        names = table.list_of()
+        for left, right in ((one, other), (other, one)):
+            if self.work.exists(f"SELECT {names} FROM {table.at(left)} EXCEPT SELECT {names} FROM {table.at(right)}"):
+                return True
+        counts = [self.work.count(f"SELECT COUNT(*) FROM {table.at(side)}") for side in (one, other)]
+        return counts[0] != counts[1]
+
+    def _take_whole(self, table: Table) -> None:
+        if table not in self.plan.staged:
+            self._stage_plain(table)
+        self.work.run(f"INSERT INTO {table.staged('put')} SELECT {table.list_of()} FROM {table.at('ours')}")
+        self.plan.whole.append(table)
+
+    def _stage_plain(self, table: Table) -> None:
+        self.work.run(f"CREATE TABLE {table.staged('put')} AS SELECT {table.list_of()} FROM {table.at('base')} LIMIT 0")
+
+    # -- staging -------------------------------------------------------------------------------------------------------
+
+    def _put_ours(self, table: Table, ids: str) -> int:
+        return self.work.run(
+            f"INSERT OR REPLACE INTO {table.staged('put')} SELECT {table.list_of('r.')} FROM {table.at('ours')} r "
+            f"WHERE r.id IN ({ids})"
+        )
+
+    def _drop(self, table: Table, ids: str, words: str = "") -> int:
+        fresh = f"SELECT id FROM ({_named(ids)}) WHERE id NOT IN (SELECT id FROM {table.staged('drop')})"
+        if words:
+            note(self.work, table, fresh, words, "home's")
+        done = self.work.run(f"INSERT OR IGNORE INTO {table.staged('drop')} {fresh}")
+        if done:
+            self.work.run(f"DELETE FROM {table.staged('put')} WHERE id IN (SELECT id FROM {table.staged('drop')})")
+        return done
+
+    def finished(self) -> Plan:
+        """Count what is staged."""
+        whole = set(self.plan.whole)
+        for table in self.plan.staged:
+            if table in whole:
+                continue
+            name = table.name if table.file == LIBRARY else f"blobs.db: {table.name}"
+            for what, counts in (("put", self.plan.put), ("drop", self.plan.drop)):
+                number = self.work.count(f"SELECT COUNT(*) FROM {table.staged(what)}")
+                if number:
+                    counts[name] = number
+        self.plan.conflicts = self.work.count("SELECT COUNT(*) FROM main.conflicts")
+        return self.plan
+
+
+def _kind(table: Table) -> str:
+    rule = policy.rule_of(table.name)
+    return rule.kind if rule else ""
+
+
+def _linked(table: Table, column: str) -> str:
+    return " AND t.linked_type = 'metadata_item'" if column == "linked_id" else ""
+
+
+def _bare(name: str) -> str:
+    return name.partition(".")[2]
+
+
+def _named(ids: str) -> str:
+    """A query for ids whose one column is called `id`."""
+    return f"SELECT NULL AS id WHERE 0 UNION {ids}"

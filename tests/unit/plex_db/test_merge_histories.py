@@ -1,0 +1,349 @@
+"""Generated histories: what home and the indexer may do in any order, merged, and judged by rules written anew here."""
+
+# ruff: noqa: S608 - statements for libraries made here
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db import pair, reader
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import apply, gap, run
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from sandbox.plex import database
+from tests.unit.plex_db import building
+
+CASES = 210
+TRACKS = 8
+Statement = tuple[Any, ...]
+_STREAM = 'INSERT INTO media_streams(stream_type_id, media_item_id, media_part_id, "index") VALUES(2, ?, ?, 1)'
+_SETTING = "INSERT INTO metadata_item_settings(account_id, guid, view_count) VALUES(?, ?, ?)"
+
+
+def by_plex(_command: Sequence[str], path: Path, sql: str, _seconds: float = 0) -> str:
+    """Plex's own SQLite without a process of its own, which would take most of the time."""
+    connection = database.connect(path, set_up=False)
+    try:
+        for _ in connection.execute(sql):
+            pass
+    finally:
+        connection.close()
+    return ""
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = building.make_library(tmp_path_factory.mktemp("histories") / "home", tracks=TRACKS)
+    building.write(
+        home / building.LIBRARY,
+        (
+            (
+                "INSERT INTO metadata_items(id, library_section_id, metadata_type, guid, title) VALUES(901, 1, 18, "
+                "'c-1', 'Best')"
+            ),
+        ),
+        ("INSERT INTO tags(id, metadata_item_id, tag, tag_type) VALUES(50, 901, 'Best', 2), (51, NULL, 'Rock', 1)",),
+        ("INSERT INTO taggings(metadata_item_id, tag_id) VALUES(1, 50), (2, 50), (1, 51), (3, 51)",),
+        (
+            (
+                "INSERT INTO play_queue_generators(playlist_id, metadata_item_id, created_at, updated_at) VALUES(900, "
+                "4, 1, 1)"
+            ),
+        ),
+        *[(_STREAM, number, number) for number in range(1, TRACKS + 1)],
+    )
+    return home
+
+
+def play(number: int, value: int) -> list[Statement]:
+    guid = f"(SELECT guid FROM metadata_items WHERE id = {number})"
+    account = value % 2 + 1
+    found = f"FROM metadata_item_settings WHERE account_id = {account} AND guid = {guid}"
+    return [
+        (
+            (
+                f"INSERT INTO metadata_item_settings(account_id, guid) SELECT {account}, {guid} WHERE {guid} IS NOT "
+                f"NULL AND NOT EXISTS (SELECT 1 {found})"
+            ),
+        ),
+        (
+            (
+                f"UPDATE metadata_item_settings SET view_count = {value}, updated_at = {value} WHERE id IN (SELECT id "
+                f"{found})"
+            ),
+        ),
+        (
+            (
+                f"INSERT INTO metadata_item_views(account_id, guid, viewed_at) SELECT {account}, {guid}, {value} WHERE "
+                f"{guid} IS NOT NULL"
+            ),
+        ),
+    ]
+
+
+def add(number: int, value: int) -> list[Statement]:
+    """A new track under the next id, with a file of its own; a file is found once."""
+    file = f"/Media/Music/{number}-{value}.flac"
+    unknown = f"WHERE NOT EXISTS (SELECT 1 FROM media_parts WHERE file = '{file}')"
+    part = (
+        f"FROM media_parts p WHERE file = '{file}' AND NOT EXISTS (SELECT 1 FROM media_streams WHERE "
+        "media_part_id = p.id)"
+    )
+    columns = "library_section_id, metadata_type, guid, title"
+    return [
+        (f"INSERT INTO metadata_items({columns}) SELECT 1, 10, 'n-{file}', 'New {value}' {unknown}",),
+        (
+            (
+                "INSERT INTO media_items(library_section_id, metadata_item_id) SELECT 1, (SELECT MAX(id) FROM "
+                f"metadata_items) {unknown}"
+            ),
+        ),
+        (f"INSERT INTO media_parts(media_item_id, file) SELECT (SELECT MAX(id) FROM media_items), '{file}' {unknown}",),
+        (
+            (
+                "INSERT INTO media_streams(stream_type_id, media_item_id, media_part_id) SELECT 2, media_item_id, id "
+                f"{part}"
+            ),
+        ),
+    ]
+
+
+def remove(number: int, _value: int) -> list[Statement]:
+    media = f"SELECT id FROM media_items WHERE metadata_item_id = {number}"
+    return [
+        (f"DELETE FROM media_streams WHERE media_item_id IN ({media})",),
+        (f"DELETE FROM media_parts WHERE media_item_id IN ({media})",),
+        (f"DELETE FROM media_items WHERE metadata_item_id = {number}",),
+        (f"DELETE FROM taggings WHERE metadata_item_id = {number}",),
+        (f"DELETE FROM metadata_items WHERE id = {number}",),
+    ]
+
+
+def tag(number: int, value: int) -> list[Statement]:
+    chosen = 50 + value % 2
+    sql = (
+        f"INSERT INTO taggings(metadata_item_id, tag_id) SELECT {number}, {chosen} WHERE EXISTS (SELECT 1 FROM "
+        f"metadata_items WHERE id = {number})"
+    )
+    return [(f"{sql} AND NOT EXISTS (SELECT 1 FROM taggings WHERE metadata_item_id = {number} AND tag_id = {chosen})",)]
+
+
+def make_tag(number: int, value: int) -> list[Statement]:
+    name = f"Genre {value % 3}"
+    found = f"(SELECT MIN(id) FROM tags WHERE tag = '{name}')"
+    return [
+        (f"INSERT INTO tags(tag, tag_type) SELECT '{name}', 1 WHERE {found} IS NULL",),
+        (
+            (
+                f"INSERT INTO taggings(metadata_item_id, tag_id) SELECT {number}, {found} WHERE EXISTS (SELECT 1 FROM "
+                f"metadata_items WHERE id = {number})"
+                f" AND NOT EXISTS (SELECT 1 FROM taggings WHERE metadata_item_id = {number} AND tag_id = {found})"
+            ),
+        ),
+    ]
+
+
+HOME = {
+    "play": play,
+    "rate": lambda n, v: [(f"UPDATE metadata_item_settings SET rating = {v} WHERE guid = 'g-{n}'",)],
+    "edit": lambda n, v: [
+        (f"UPDATE metadata_items SET title = 'Home {v}', user_fields = 'lockedFields=1' WHERE id = {n}",)
+    ],
+    "remove": remove,
+    "add": add,
+    "same file": lambda n, v: add(100, v % 3),
+    "to playlist": lambda n, v: [
+        (
+            (
+                "INSERT INTO play_queue_generators(playlist_id, metadata_item_id, created_at, updated_at) VALUES(900, "
+                "?, 1, 1)"
+            ),
+            n,
+        )
+    ],
+    "from playlist": lambda n, v: [("DELETE FROM play_queue_generators WHERE metadata_item_id = ?", n)],
+    "rename playlist": lambda n, v: [(f"UPDATE metadata_items SET title = 'List {v}' WHERE id = 900",)],
+    "tag": tag,
+    "make tag": make_tag,
+    "untag": lambda n, v: [(f"DELETE FROM taggings WHERE metadata_item_id = {n} AND tag_id = {50 + v % 2}",)],
+    "account": lambda n, v: [("INSERT INTO accounts(name) VALUES(?)", f"guest {v}")],
+    "forget": lambda n, v: [(f"DELETE FROM metadata_item_settings WHERE guid = 'g-{n}'",)],
+}
+INDEXER = {
+    "add": add,
+    "same file": lambda n, v: add(100, v % 3),
+    "sonic": lambda n, v: [("UPDATE metadata_items SET extra_data = ? WHERE id = ?", building.SONIC, n)],
+    "retitle": lambda n, v: [(f"UPDATE metadata_items SET title = 'Agent {v}', summary = 'S{v}' WHERE id = {n}",)],
+    "rematch": lambda n, v: [(f"UPDATE metadata_items SET guid = 'plex://{n}/{v}' WHERE id = {n}",)],
+    "remove": remove,
+    "streams": lambda n, v: [(f"DELETE FROM media_streams WHERE media_part_id = {n}",), (_STREAM, n, n)],
+    "retag": lambda n, v: [
+        (
+            (
+                "INSERT INTO taggings(metadata_item_id, tag_id) SELECT metadata_item_id, tag_id FROM taggings WHERE "
+                f"metadata_item_id = {n}"
+            ),
+        ),
+        (f"DELETE FROM taggings WHERE metadata_item_id = {n} AND id < {gap.GAP}",),
+    ],
+    "make tag": make_tag,
+    "own play": play,
+    "own playlist": lambda n, v: [
+        (
+            (
+                "INSERT INTO play_queue_generators(playlist_id, metadata_item_id, created_at, updated_at) VALUES(900, "
+                "?, 1, 1)"
+            ),
+            n,
+        )
+    ],
+    "trash": lambda n, v: [(f"UPDATE metadata_items SET deleted_at = {v + 1} WHERE id = {n}",)],
+}
+Action = tuple[str, int, int]
+
+
+def actions(names: Sequence[str]) -> st.SearchStrategy[list[Action]]:
+    one = st.tuples(st.sampled_from(sorted(names)), st.integers(1, TRACKS), st.integers(0, 9))
+    return st.lists(one, max_size=8)
+
+
+def perform(directory: Path, moves: dict[str, Any], chosen: Sequence[Action]) -> None:
+    statements = [statement for name, number, value in chosen for statement in moves[name](number, value)]
+    building.write(directory / building.LIBRARY, *statements)
+
+
+class State:
+    """What the judge looks at, read with stock SQLite."""
+
+    def __init__(self, directory: Path) -> None:
+        with reader.open_closed(directory / pair.LIBRARY) as library:
+
+            def rows(sql: str) -> list[tuple[Any, ...]]:
+                return reader.rows(library, sql)
+
+            self.items = {
+                row[0]: row[1:] for row in rows("SELECT id, guid, title, extra_data, metadata_type FROM metadata_items")
+            }
+            self.settings = {
+                row[0]: row[1:]
+                for row in rows("SELECT id, account_id, view_count, rating, guid FROM metadata_item_settings")
+            }
+            self.views = {
+                row[0]: row[1:] for row in rows("SELECT id, account_id, viewed_at, guid FROM metadata_item_views")
+            }
+            self.playlist = rows("SELECT id, playlist_id, metadata_item_id FROM play_queue_generators ORDER BY id")
+            self.accounts = rows("SELECT id, name FROM accounts ORDER BY id")
+            names = dict(rows("SELECT id, tag FROM tags"))
+            self.pairs = {(item, names.get(tag)) for item, tag in rows("SELECT metadata_item_id, tag_id FROM taggings")}
+            self.taggings = len(rows("SELECT id FROM taggings"))
+            self.tags = rows("SELECT tag, tag_type FROM tags")
+            self.files = [
+                row[0]
+                for row in rows(
+                    "SELECT p.file FROM media_parts p JOIN media_items m ON m.id = p.media_item_id "
+                    "JOIN metadata_items i ON i.id = m.metadata_item_id"
+                )
+            ]
+            self.parts = rows("SELECT file FROM media_parts")
+            self.streams = rows("SELECT media_part_id FROM media_streams ORDER BY 1")
+
+
+def judge(base: State, ours: State, theirs: State, merged: State) -> None:
+    removed = base.items.keys() - ours.items.keys()
+    assert not removed & merged.items.keys(), "what home removed came back"
+    wanted = {item for _, _, item in ours.playlist}
+    for item, row in ours.items.items():
+        edited = item not in base.items or row[:2] != base.items[item][:2]
+        if item in theirs.items or item not in base.items or edited or item in wanted:
+            assert item in merged.items, f"item {item} of home is lost"
+            if edited:
+                assert merged.items[item][1] == row[1], "home's title is lost"
+    for item, row in theirs.items.items():
+        if item not in base.items and not any(row[0] == mine[0] for mine in ours.items.values()):
+            assert merged.items.get(item) == row, f"the indexer's new item {item} is lost"
+        elif item in merged.items and "musicAnalysis" in (row[2] or ""):
+            assert "musicAnalysis" in (merged.items[item][2] or ""), "a Sonic mark is lost"
+    guids: dict[str, set[str]] = {}
+    for item, row in ours.items.items():
+        if item in merged.items:
+            guids.setdefault(row[0], {row[0]}).add(merged.items[item][0])
+    for rows, found in ((ours.settings, merged.settings), (ours.views, merged.views)):
+        assert rows.keys() == found.keys(), "rows of watch state are lost, or the twin's own are kept"
+        for number, row in rows.items():
+            assert found[number][:-1] == row[:-1]
+            assert found[number][-1] in guids.get(row[-1], {row[-1]})
+    for item, row in ours.items.items():
+        plays = {(account, count) for account, count, _, guid in ours.settings.values() if guid == row[0]}
+        if item in merged.items:
+            kept = {
+                (account, count)
+                for account, count, _, guid in merged.settings.values()
+                if guid == merged.items[item][0]
+            }
+            assert plays <= kept, f"item {item} lost its plays"
+    assert merged.playlist == ours.playlist
+    assert merged.accounts == ours.accounts
+    living = {
+        (item, name)
+        for item, name in (ours.pairs | (theirs.pairs - base.pairs)) - (base.pairs - ours.pairs)
+        if item in merged.items
+    }
+    gone_at_the_indexer = base.pairs & ours.pairs - theirs.pairs
+    turned = {pair for pair in living if pair[0] in theirs.items and pair[0] not in base.items}
+    assert living - gone_at_the_indexer - turned <= merged.pairs <= living | base.pairs, "members or genres differ"
+    assert not (base.pairs - ours.pairs) & merged.pairs, "what home untagged came back"
+    assert len(merged.pairs) == merged.taggings, "an item is tagged twice with the same"
+    assert len(set(merged.tags)) == len(merged.tags), "a tag stands twice"
+    assert len(merged.files) == len(set(merged.files)) == len(merged.parts), (
+        "a file stands twice, or belongs to nothing"
+    )
+
+
+@pytest.mark.usefixtures("monkeypatched")
+@settings(
+    max_examples=CASES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(home=actions(list(HOME)), indexer=actions(list(INDEXER)), later=actions(list(HOME)))
+def test_no_action_of_home_is_lost_whatever_both_did(
+    template: Path, home: list[Action], indexer: list[Action], later: list[Action]
+) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        sides = [Path(root) / name for name in ("base", "ours", "theirs")]
+        for side in sides:
+            shutil.copytree(template, side)
+        base, ours, theirs = sides
+        gap.raise_pair(theirs)
+        perform(theirs, INDEXER, indexer)
+        perform(ours, HOME, home)
+        before = State(theirs)
+        run.merge(base, ours, theirs, plex_sqlite=["plex"])
+        judge(State(base), State(ours), before, State(theirs))
+        again = run.merge(base, ours, theirs, plex_sqlite=["plex"])
+        assert not again.changed, (again.put, again.drop)
+        # With Plex stopped, only what came since home's snapshot is merged: the end is that of one merge over all.
+        now = Path(root) / "now"
+        shutil.copytree(ours, now)
+        perform(ours, HOME, later)
+        run.merge(now, ours, theirs, plex_sqlite=["plex"])
+        judge(State(base), State(ours), before, State(theirs))
+        again = run.merge(now, ours, theirs, plex_sqlite=["plex"])
+        assert not again.changed, (again.put, again.drop)
+        connection = database.connect(theirs / building.LIBRARY)
+        for name in ("fts4_metadata_titles_icu", "fts4_tag_titles_icu"):
+            connection.execute(f"INSERT INTO {name}({name}) VALUES('integrity-check')")
+        connection.close()
+
+
+@pytest.fixture
+def monkeypatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "run_plex_sqlite", by_plex)
