@@ -145,6 +145,7 @@ try:
     from ansible_collections.plexburst.core.plugins.module_utils.plex_db import manifest as manifests
     from ansible_collections.plexburst.core.plugins.module_utils.plex_db import patch as patches
     from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import sha256_of
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import MANIFEST
 except ImportError as error:
     MISSING = error
 
@@ -195,7 +196,7 @@ def make(options: dict[str, Any], check: bool) -> dict[str, Any]:
     base = patches.base_of(Path(options["base"])) if options["base"] else None
     why = why_whole(options["base"], base, options["other_base"])
     base = None if why else base
-    files = manifests.load(result / patches.MANIFEST)["files"]
+    files = manifests.load(result / MANIFEST)["files"]
     there = patches.is_made(folder, base, files)
     if there is not None:
         return {"changed": False, **described(folder, there, why)}

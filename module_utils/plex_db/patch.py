@@ -256,12 +256,15 @@ def base_of(folder: Path) -> dict[str, Any] | None:
 
 def words(patch: Patch) -> str:
     """What travels, for people."""
-    result = sum(int(patched.result["size"]) for patched in patch.files.values())
+    result = amount(sum(int(patched.result["size"]) for patched in patch.files.values()))
     if patch.whole:
-        return f"the whole pair, {megabytes(patch.size)} for {megabytes(result)}"
-    return (
-        f"the difference, {megabytes(patch.size)} for {megabytes(patch.changed_bytes)} changed of {megabytes(result)}"
-    )
+        return f"the whole pair, {amount(patch.size)} for {result}"
+    return f"the difference, {amount(patch.size)} for {amount(patch.changed_bytes)} changed of {result}"
+
+
+def amount(size: float) -> str:
+    """A size in bytes for people, where small ones matter too: `12.3 MB`, `34.5 kB`."""
+    return megabytes(size) if size >= 1_000_000 else f"{size / 1000:.1f} kB"
 
 
 def _require_same(made: Patched, expected: Mapping[str, Any] | None, path: Path) -> None:
