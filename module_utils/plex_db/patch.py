@@ -222,9 +222,10 @@ def is_made(folder: Path, base: Mapping[str, Any] | None, result: Mapping[str, A
     return patch if leads and begins and not missing_parts(folder, patch) else None
 
 
-def remove(folder: Path) -> bool:
-    """Remove a patch from a folder, and nothing else in it; whether there was one."""
-    found = _files_of(folder)
+def remove(folder: Path, keep: Patch | None = None) -> bool:
+    """Remove a patch from a folder, and nothing else in it; whether there was one. Files of the patch `keep` stay."""
+    names = set() if keep is None else {DESCRIPTION, *(part.name for part in keep.parts)}
+    found = [path for path in _files_of(folder) if path.name not in names]
     for path in found:
         path.unlink()
     return bool(found)

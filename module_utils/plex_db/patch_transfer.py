@@ -67,7 +67,7 @@ class Carrier:
     _moved: float = 0.0
 
     def bring(self, folder: Path, description_sha256: str) -> Patch:
-        """Bring a patch into `folder`; what of another patch is there goes away.
+        """Bring a patch into `folder`. Parts of an earlier one that are the same stay, the others go away.
 
         :raises Cut: the line did not come back in time.
         :raises PlexDatabaseError: something arrived damaged in every attempt.
@@ -76,10 +76,10 @@ class Carrier:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         description = folder / DESCRIPTION
         if not description.is_file() or sha256_of(description) != description_sha256:
-            remove(folder)
             self._until_good(description, lambda: sha256_of(description) == description_sha256)
             description.chmod(0o600)
         patch = load(folder)
+        remove(folder, keep=patch)
         lacking = self._expect(patch, missing_parts(folder, patch))
         for part in lacking:
             self._bring_part(folder, part)
