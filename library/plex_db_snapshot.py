@@ -100,6 +100,11 @@ bytes:
   returned: success
   type: int
   sample: 2300000000
+free:
+  description: Bytes that are left on the file system of O(dest).
+  returned: success
+  type: int
+  sample: 9000000000
 """
 
 import os
@@ -182,7 +187,8 @@ def main() -> None:
             shutil.rmtree(target)
     size = sum(entry["size"] for entry in manifest["files"].values())
     advice = snapshot.statistics_words(manifest)
-    module.exit_json(changed=True, manifest=manifest, dest=str(dest), bytes=size, advice=advice)
+    free = shutil.disk_usage(parent).free
+    module.exit_json(changed=True, manifest=manifest, dest=str(dest), bytes=size, advice=advice, free=free)
 
 
 if __name__ == "__main__":

@@ -159,6 +159,25 @@ def test_ids_of_old_items_and_sections_never_change(story: Story) -> None:
     assert len(kept) > len(story.before.items) * 0.9
 
 
+def test_only_what_changed_travels_from_the_indexer(story: Story) -> None:
+    (patch,) = story.first.runs.glob("*/snapshots/patch/patch.json")
+    run = patch.parents[2]
+    described = json.loads(patch.read_text())
+    pair = sum(entry["result"]["size"] for entry in described["files"].values())
+    base = json.loads((run / "snapshots" / "base" / "manifest.json").read_text())["files"]
+    assert {name: entry["base"] for name, entry in described["files"].items()} == base
+    travelled = json.loads((run / "summary.json").read_text())["cost"]["egress_bytes"]
+    assert sum(part["size"] for part in described["parts"]) < travelled < pair / 4
+    assert sorted(path.name for path in patch.parent.iterdir()) == sorted(
+        ["patch.json", *(part["name"] for part in described["parts"])]
+    )
+    # One difference for both ends: what the controller made its pair from is what home made its own from.
+    assert story.first.output.count("the difference, ") == 2
+    assert "the whole pair" not in story.first.output
+    home = Path(story.sandbox.state["home"]["dir"]) / "plexburst"
+    assert not [name for name in ("base", "patch", "snapshot") if (home / name).exists()]
+
+
 def test_nothing_stays_behind_in_the_cloud_or_at_plex_tv(story: Story) -> None:
     kinds = {row["kind"] for row in story.ledger}
     assert kinds == {"server", "ip", "volume"}

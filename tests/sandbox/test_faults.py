@@ -56,7 +56,7 @@ FAULTS = [
     Fault(
         "library.db truncated on the way home",
         "machine",
-        {"sftp_truncate": {"suffix": "library.db", "bytes": 100000}},
+        {"sftp_truncate": {"suffix": "library.db", "bytes": 500}},
         ("library.db",),
     ),
 ]

@@ -36,7 +36,9 @@ def spec_of(path: Path) -> Any:
     return ast.literal_eval(PutIn().visit(found))
 
 
-@pytest.mark.parametrize("name", ["plexburst_settings", "run_begin", "run_record", "run_failed", "run_result"])
+@pytest.mark.parametrize(
+    "name", ["plex_db_transfer", "plexburst_settings", "run_begin", "run_record", "run_failed", "run_result"]
+)
 def test_module_and_action_take_the_same(name: str) -> None:
     action = spec_of(PROJECT / "plugins" / "action" / f"{name}.py")
     assert spec_of(PROJECT / "library" / f"{name}.py") == action

@@ -1,0 +1,132 @@
+#!/usr/bin/python
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+"""Carry a patch between the controller and a host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: plex_db_transfer
+short_description: Carry the difference between two Plex database pairs between the controller and a host
+version_added: 0.1.0
+author:
+  - plexburst contributors (@plexburst)
+description:
+  - Carries a patch that C(plexburst.core.plex_db_patch) made, part by part, over the connection of the host. Parts that
+    are there do not travel again, a part that arrives damaged does, and a line that is cut is waited for.
+  - The files travel as the user who logs in, who must be able to read or write O(remote).
+  - Shows its progress.
+attributes:
+  check_mode:
+    description: Can run in check mode and return what it would do, without changing anything.
+    support: partial
+    details: In check mode nothing travels, because there is no patch then.
+  diff_mode:
+    description: Shows what would be changed in diff mode.
+    support: none
+  idempotent:
+    description: Running it twice does not change more than running it once.
+    support: full
+    details: What arrived does not travel again.
+options:
+  direction:
+    description: V(bring) it from the host to the controller, or V(send) it to the host.
+    type: str
+    required: true
+    choices: [bring, send]
+  patch:
+    description: The folder of the patch on the controller.
+    type: path
+    required: true
+  remote:
+    description: The folder of the patch on the host.
+    type: str
+    required: true
+  description_sha256:
+    description: SHA-256 of the patch's description, as C(plex_db_patch) returned it, for O(direction=bring).
+    type: str
+    default: ''
+  patience:
+    description: Seconds for which nothing may arrive before the line is given up.
+    type: float
+    default: 600.0
+"""
+
+EXAMPLES = r"""
+---
+- name: Bring the difference
+  plexburst.core.plex_db_transfer:
+    direction: bring
+    patch: "{{ run_dir }}/snapshots/patch"
+    remote: /opt/plexburst/transfer/patch
+    description_sha256: "{{ made.description_sha256 }}"
+"""
+
+RETURN = r"""
+---
+bytes:
+  description: Bytes that travelled this time, repetitions and the description included.
+  returned: always
+  type: int
+  sample: 1310000
+parts:
+  description: Parts that travelled.
+  returned: always
+  type: int
+  sample: 2
+there:
+  description: Parts that were there already.
+  returned: always
+  type: int
+  sample: 0
+repeated:
+  description: Parts that travelled again because they arrived damaged.
+  returned: always
+  type: int
+  sample: 0
+cuts:
+  description: How often the line was cut.
+  returned: always
+  type: int
+  sample: 0
+seconds:
+  description: Seconds it took.
+  returned: always
+  type: float
+  sample: 2.5
+whole:
+  description: Whether it is the whole pair.
+  returned: success
+  type: bool
+  sample: false
+manifest:
+  description: The manifest of the newer pair.
+  returned: success
+  type: dict
+  sample: {schema: 1, source: indexer}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def main() -> None:
+    """Only the action plugin of this name can do it: it has the connection."""
+    module = AnsibleModule(
+        argument_spec={
+            "direction": {"type": "str", "required": True, "choices": ["bring", "send"]},
+            "patch": {"type": "path", "required": True},
+            "remote": {"type": "str", "required": True},
+            "description_sha256": {"type": "str", "default": ""},
+            "patience": {"type": "float", "default": 600.0},
+        },
+        supports_check_mode=True,
+    )
+    module.fail_json(
+        msg="plex_db_transfer works through its action plugin, which was not found. Call it as "
+        "plexburst.core.plex_db_transfer."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,457 @@
+"""The difference between two pairs, as a folder of parts that travel one by one, and the way back from it.
+
+A patch is a folder: `patch.json` describes it, the parts hold what changed. Each part is complete in itself: it has a
+size and a SHA-256, so that a transfer that was cut goes on with the parts that are missing. The base and the result are
+named by their sizes and SHA-256; a patch for another base is refused. A patch without a base holds the whole pair: the
+same parts, the same checks, only more of them.
+
+Both files are read in windows, from the first byte to the last, once; memory is bounded by a window and a part.
+
+Shape of patch.json: schema, created_at, manifest{…the result's manifest}, parts[{name, file, size, sha256}] in the
+order in which they are applied, files{name: {base: {size, sha256} or null, result: {size, sha256}, block,
+changed_bytes}}. Sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from . import manifest as manifests
+from .errors import PlexDatabaseError
+from .files import FileOperations, megabytes, read_json_object, require_space, sha256_of, utc_now
+from .pair import MANIFEST, NAMES, require_closed
+from .patch_codec import Run, Writer, block_size, blocks_of_group, changed_blocks, read_records
+
+SCHEMA = 1
+DESCRIPTION = "patch.json"
+PARTS = "[0-9]*-com.plexapp.plugins.library*.db"
+"""What the parts are called, for those who look for them without a description."""
+WINDOW_BYTES = 4 * 1024 * 1024
+PART_BYTES = 8 * 1024 * 1024
+"""Bytes of a part at about which the next one is begun: some seconds on a home's line, and little is lost by a cut."""
+LEVEL_OF_CHANGES, LEVEL_OF_ALL = 9, 6
+"""zlib's levels: little changed is packed as small as can be; a whole pair of gigabytes is packed on paid time."""
+
+
+class WrongBase(PlexDatabaseError):
+    """The patch belongs to another base than the one that is here: the whole pair must travel."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of the patch: what it belongs to, and what it must be. `size` in bytes."""
+
+    name: str
+    file: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Patched:
+    """One database: the base (None: there is none) and the result, each {size, sha256}; block and changed_bytes in
+    bytes."""
+
+    base: Mapping[str, Any] | None
+    result: Mapping[str, Any]
+    block: int
+    changed_bytes: int
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What patch.json says."""
+
+    manifest: Mapping[str, Any]
+    files: Mapping[str, Patched]
+    parts: tuple[Part, ...] = ()
+    created_at: str = field(default_factory=utc_now)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all parts."""
+        return sum(part.size for part in self.parts)
+
+    @property
+    def changed_bytes(self) -> int:
+        """Bytes of the blocks that differ from the base."""
+        return sum(patched.changed_bytes for patched in self.files.values())
+
+    @property
+    def whole(self) -> bool:
+        """Whether it holds the whole pair, and needs no base."""
+        return all(patched.base is None for patched in self.files.values())
+
+    def base_is(self, expected: Mapping[str, Any]) -> bool:
+        """Whether it belongs to the base whose manifest's `files` are given: {name: {size, sha256}}."""
+        return all(patched.base == _entry(expected.get(name)) for name, patched in self.files.items())
+
+    def to_json(self) -> str:
+        """The text of patch.json."""
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, separators=(",", ":")) + "\n"
+
+
+def load(folder: Path) -> Patch:
+    """Read patch.json.
+
+    :raises PlexDatabaseError: missing, damaged, or of a schema this version does not know.
+    """
+    found = read_json_object(folder / DESCRIPTION, "the description of a patch")
+    if found.get("schema") != SCHEMA:
+        raise PlexDatabaseError(
+            f"The patch in {folder} is of schema {found.get('schema')!r}, this plexburst reads {SCHEMA}: make it again."
+        )
+    try:
+        patch = Patch(
+            manifest=found["manifest"],
+            files={name: Patched(**entry) for name, entry in found["files"].items()},
+            parts=tuple(Part(**entry) for entry in found["parts"]),
+            created_at=found["created_at"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PlexDatabaseError(f"{folder / DESCRIPTION} is damaged: {error!r}. Make the patch again.") from error
+    # Names become paths: only those that `make` gives.
+    if set(patch.files) != set(NAMES) or any(
+        part.file not in NAMES or part.name != _part_name(number, part.file) for number, part in enumerate(patch.parts)
+    ):
+        raise PlexDatabaseError(f"{folder / DESCRIPTION} names files that no patch has. Make the patch again.")
+    return patch
+
+
+def missing_parts(folder: Path, patch: Patch) -> list[Part]:
+    """The parts that are not in `folder`, or not as they must be."""
+    return [part for part in patch.parts if not is_good(folder, part)]
+
+
+def is_good(folder: Path, part: Part) -> bool:
+    """Whether the part is there, with its size and its hash."""
+    path = folder / part.name
+    return path.is_file() and path.stat().st_size == part.size and sha256_of(path) == part.sha256
+
+
+def make(result: Path, folder: Path, base: Path | None = None, part_bytes: int = PART_BYTES) -> Patch:
+    """Write to `folder` what differs between the closed pair in `base` and the one in `result`, a snapshot with its
+    manifest. Without a base it is the whole pair.
+
+    What the folder held before is removed; patch.json appears last. Space: the patch is at most a little larger than
+    the result; it is checked for the case that nothing is equal.
+
+    :raises PlexDatabaseError: a pair is missing or not closed, no space, or the result is not what its manifest says.
+    """
+    require_closed(result)
+    if base is not None:
+        require_closed(base)
+    manifest = manifests.load(result / MANIFEST)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    remove(folder)
+    files: dict[str, Patched] = {}
+    parts: list[Part] = []
+    try:
+        for name in NAMES:
+            old = None if base is None else base / name
+            maker = _Maker(name, old, result / name, folder, part_bytes=part_bytes, first=len(parts))
+            files[name] = maker.run()
+            parts += maker.parts
+            _require_same(files[name], manifest["files"].get(name), result / name)
+        patch = Patch(manifest=manifest, files=files, parts=tuple(parts))
+        FileOperations().write_text(folder / DESCRIPTION, patch.to_json())
+    except BaseException:  # whatever ends it, nothing half made stays
+        remove(folder)
+        raise
+    return patch
+
+
+def apply(folder: Path, destination: Path, base: Path | None = None) -> Patch:
+    """Make the result's pair and its manifest in `destination`, from the patch in `folder` and the pair in `base`.
+
+    Each part is checked before it is used, base and result as they are read and written. The files appear under their
+    names only when both are whole and on disk; until then they lie beside as `.NAME.partial`.
+
+    :raises WrongBase: the base is not the one the patch was made for.
+    :raises PlexDatabaseError: no space, a part is missing or damaged, or the result is not what it should be.
+    """
+    patch = load(folder)
+    if base is None and not patch.whole:
+        raise WrongBase("The patch holds only what changed, and there is no base here to apply it to.")
+    destination.mkdir(mode=0o700, parents=True, exist_ok=True)
+    require_space(
+        destination, sum(int(patched.result["size"]) for patched in patch.files.values()), f"The pair of {folder}"
+    )
+    operations = FileOperations()
+    partial = {name: destination / f".{name}.partial" for name in NAMES}
+    try:
+        for name, path in partial.items():
+            _apply_one(patch, name, folder, None if base is None else base / name, path)
+            operations.sync_file(path)
+        for name, path in partial.items():
+            operations.replace(path, destination / name)
+    finally:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+    operations.write_text(destination / MANIFEST, json.dumps(patch.manifest, indent=1) + "\n")
+    return patch
+
+
+def is_applied(patch: Patch, destination: Path) -> bool:
+    """Whether `destination` already holds the closed result of the patch."""
+    try:
+        require_closed(destination)
+        manifest = manifests.load(destination / MANIFEST)
+    except PlexDatabaseError:
+        return False
+    return manifest == patch.manifest and all(
+        _entry_of_file(destination / name) == patched.result for name, patched in patch.files.items()
+    )
+
+
+def is_made(folder: Path, base: Mapping[str, Any] | None, result: Mapping[str, Any]) -> Patch | None:
+    """The patch in `folder` if it is whole and leads from `base` to `result` (the `files` of their manifests)."""
+    try:
+        patch = load(folder)
+    except PlexDatabaseError:
+        return None
+    leads = all(patched.result == _entry(result.get(name)) for name, patched in patch.files.items())
+    begins = patch.whole if base is None else patch.base_is(base)
+    return patch if leads and begins and not missing_parts(folder, patch) else None
+
+
+def remove(folder: Path, keep: Patch | None = None) -> bool:
+    """Remove a patch from a folder, and nothing else in it; whether there was one. Files of the patch `keep` stay."""
+    names = set() if keep is None else {DESCRIPTION, *(part.name for part in keep.parts)}
+    found = [path for path in _files_of(folder) if path.name not in names]
+    for path in found:
+        path.unlink()
+    return bool(found)
+
+
+def is_there(folder: Path) -> bool:
+    """Whether there is a patch, or a part of one, to remove."""
+    return bool(_files_of(folder))
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return [path for path in (folder / DESCRIPTION, *folder.glob(PARTS)) if path.is_file()]
+
+
+def base_of(folder: Path) -> dict[str, Any] | None:
+    """The `files` of the manifest of the pair in `folder`, if a pair of those sizes is there; hashes are checked when
+    it is used."""
+    try:
+        require_closed(folder)
+        files: dict[str, Any] = manifests.load(folder / MANIFEST)["files"]
+    except PlexDatabaseError:
+        return None
+    for name in NAMES:
+        entry = files.get(name)
+        if entry is None or entry["size"] != (folder / name).stat().st_size:
+            return None
+    return files
+
+
+def words(patch: Patch) -> str:
+    """What travels, for people."""
+    result = amount(sum(int(patched.result["size"]) for patched in patch.files.values()))
+    if patch.whole:
+        return f"the whole pair, {amount(patch.size)} for {result}"
+    return f"the difference, {amount(patch.size)} for {amount(patch.changed_bytes)} changed of {result}"
+
+
+def amount(size: float) -> str:
+    """A size in bytes for people, where small ones matter too: `12.3 MB`, `34.5 kB`."""
+    return megabytes(size) if size >= 1_000_000 else f"{size / 1000:.1f} kB"
+
+
+def _require_same(made: Patched, expected: Mapping[str, Any] | None, path: Path) -> None:
+    if made.result != _entry(expected):
+        raise PlexDatabaseError(
+            f"{path} is not the file its manifest describes: it was changed after the snapshot. Take the snapshot "
+            "again."
+        )
+
+
+class _Maker:
+    """Reads base and result side by side and writes the parts of one database."""
+
+    def __init__(
+        self, name: str, base: Path | None, result: Path, folder: Path, *, part_bytes: int, first: int
+    ) -> None:
+        self.name, self.base, self.result, self.folder = name, base, result, folder
+        self.part_bytes, self.first = part_bytes, first
+        self.block = block_size(result)
+        self.parts: list[Part] = []
+        self._writer = Writer(LEVEL_OF_ALL if base is None else LEVEL_OF_CHANGES)
+        self._part = bytearray()
+        self._blocks: list[int] = []
+        self._old, self._new = bytearray(), bytearray()
+        self._changed = 0
+
+    def run(self) -> Patched:
+        window = max(WINDOW_BYTES // self.block, 1) * self.block
+        old_hash, new_hash = hashlib.sha256(), hashlib.sha256()
+        old_size = new_size = 0
+        with ExitStack() as stack:
+            new_stream = stack.enter_context(self.result.open("rb"))
+            old_stream = stack.enter_context(self.base.open("rb")) if self.base is not None else None
+            while True:
+                new = new_stream.read(window)
+                old = old_stream.read(window) if old_stream is not None else b""
+                if not new and not old:
+                    break
+                old_hash.update(old)
+                new_hash.update(new)
+                for block in changed_blocks(old, new, self.block, new_size // self.block):
+                    start = block * self.block - new_size
+                    self._add(block, old[start : start + self.block], new[start : start + self.block])
+                old_size += len(old)
+                new_size += len(new)
+        self._end_group()
+        self._end_part()
+        base = None if self.base is None else {"size": old_size, "sha256": old_hash.hexdigest()}
+        return Patched(base, {"size": new_size, "sha256": new_hash.hexdigest()}, self.block, self._changed)
+
+    def _add(self, block: int, old: bytes, new: bytes) -> None:
+        self._blocks.append(block)
+        self._old += old
+        self._new += new
+        self._changed += len(new)
+        if len(self._blocks) >= blocks_of_group(self.block):
+            self._end_group()
+
+    def _end_group(self) -> None:
+        if not self._blocks:
+            return
+        self._part += self._writer.record(self._blocks, bytes(self._old), bytes(self._new))
+        self._blocks.clear()
+        self._old.clear()
+        self._new.clear()
+        if len(self._part) >= self.part_bytes:
+            self._end_part()
+
+    def _end_part(self) -> None:
+        if not self._part:
+            return
+        name = _part_name(self.first + len(self.parts), self.name)
+        require_space(self.folder, len(self._part), f"A part of the patch of {self.result}")
+        (self.folder / name).write_bytes(self._part)
+        (self.folder / name).chmod(0o600)
+        digest = hashlib.sha256(self._part).hexdigest()
+        self.parts.append(Part(name, self.name, len(self._part), digest))
+        self._part = bytearray()
+        self._writer.restart()
+
+
+def _apply_one(patch: Patch, name: str, folder: Path, base: Path | None, target: Path) -> None:
+    patched = patch.files[name]
+    block = patched.block
+    wanted = int(patched.result["size"])
+    with ExitStack() as stack:
+        old = stack.enter_context(base.open("rb")) if base is not None and patched.base is not None else None
+        target.unlink(missing_ok=True)
+        target.touch(mode=0o600)
+        weaver = _Weaver(old, stack.enter_context(target.open("wb")), wanted)
+        for runs, new in _groups(patch, name, folder, old):
+            position = 0
+            for first, length in runs:
+                size = min(length * block, max(wanted - first * block, 0))
+                weaver.put(first * block, new[position : position + size])
+                position += size
+            if position != len(new):
+                raise PlexDatabaseError(f"The patch in {folder} does not fit {name}: it is damaged. Transfer it again.")
+        found_base, found = weaver.finish()
+    if patched.base is not None and found_base != _entry(patched.base):
+        raise WrongBase(
+            f"The patch was made for a {name} of {patched.base['size']} bytes with SHA-256 {patched.base['sha256']}, "
+            f"the base here has {found_base['size']} bytes with SHA-256 {found_base['sha256']}: the whole pair must "
+            "travel instead."
+        )
+    if found != _entry(patched.result):
+        raise PlexDatabaseError(
+            f"{name} came out of the patch in {folder} with {found['size']} bytes and SHA-256 {found['sha256']}, "
+            f"expected {wanted} bytes and {patched.result['sha256']}. Transfer the patch again."
+        )
+
+
+def _groups(patch: Patch, name: str, folder: Path, old: BinaryIO | None) -> Iterator[tuple[list[Run], bytes]]:
+    block = patch.files[name].block
+
+    def content(run: Run) -> bytes:
+        if old is None:
+            return b""
+        return os.pread(old.fileno(), run[1] * block, run[0] * block)
+
+    for part in patch.parts:
+        if part.file != name:
+            continue
+        if not is_good(folder, part):
+            raise PlexDatabaseError(
+                f"{part.name}, a part of {name}, is missing in {folder}, cut short or damaged: expected {part.size} "
+                f"bytes with SHA-256 {part.sha256}. Transfer it again."
+            )
+        data = (folder / part.name).read_bytes()
+        yield from read_records(data, content, block, f"{part.name}, a part of {name},")
+
+
+class _Weaver:
+    """Writes the result from first to last byte: what is put, and the base between it. Hashes both on the way."""
+
+    def __init__(self, old: BinaryIO | None, out: BinaryIO, wanted: int) -> None:
+        self._old, self._out, self._wanted = old, out, wanted
+        self._old_hash, self._hash = hashlib.sha256(), hashlib.sha256()
+        self._old_size = self._size = 0
+
+    def put(self, offset: int, data: bytes) -> None:
+        self._copy(offset)
+        if self._size != offset:
+            raise PlexDatabaseError(
+                f"The patch continues at byte {offset}, but there is no content before byte {self._size} to "
+                f"{offset}: the base is too short, or the patch is damaged."
+            )
+        self._read_old(len(data))
+        self._write(data)
+
+    def finish(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """{size, sha256} of the base and of what was written."""
+        self._copy(self._wanted)
+        while self._read_old(WINDOW_BYTES):
+            pass
+        return (
+            {"size": self._old_size, "sha256": self._old_hash.hexdigest()},
+            {"size": self._size, "sha256": self._hash.hexdigest()},
+        )
+
+    def _copy(self, end: int) -> None:
+        while self._size < end:
+            data = self._read_old(min(WINDOW_BYTES, end - self._size))
+            if not data:
+                return
+            self._write(data)
+
+    def _read_old(self, size: int) -> bytes:
+        data = self._old.read(size) if self._old is not None else b""
+        self._old_hash.update(data)
+        self._old_size += len(data)
+        return data
+
+    def _write(self, data: bytes) -> None:
+        self._out.write(data)
+        self._hash.update(data)
+        self._size += len(data)
+
+
+def _part_name(number: int, file: str) -> str:
+    return f"{number:04d}-{file}"
+
+
+def _entry(entry: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if entry is None else {"size": entry["size"], "sha256": entry["sha256"]}
+
+
+def _entry_of_file(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "sha256": sha256_of(path)}

@@ -1,0 +1,117 @@
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+"""Action of plex_db_transfer: a patch travels over the host's own connection, part by part."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import sha256_of
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.patch import DESCRIPTION
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.patch_transfer import Carrier, Cut
+
+PATCH = "plexburst.core.plex_db_patch"
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
+    """The files go by the connection plugin itself, as the user who logs in: with the host's key, its verified host
+    key, and nothing else to install."""
+
+    TRANSFERS_FILES = False
+    _supports_async = False  # progress is shown while it works
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Bring or send."""
+        super().run(tmp, task_vars)
+        _spec, arguments = self.validate_argument_spec(
+            argument_spec={
+                "direction": {"type": "str", "required": True, "choices": ["bring", "send"]},
+                "patch": {"type": "path", "required": True},
+                "remote": {"type": "str", "required": True},
+                "description_sha256": {"type": "str", "default": ""},
+                "patience": {"type": "float", "default": 600.0},
+            }
+        )
+        self._vars = task_vars or {}
+        if self._task.check_mode:
+            return {"changed": True, "skipped": True, "msg": "A patch travels only outside check mode."}
+        self._local = Path(arguments["patch"])
+        self._remote = self._remote_expand_user(arguments["remote"])
+        bring = arguments["direction"] == "bring"
+        host = str(self._vars.get("inventory_hostname", "host"))
+        carrier = Carrier(
+            move=self._bring if bring else self._send,
+            emit=lambda line: Display().display(f"[{host}] {line}"),
+            clock=time.monotonic,
+            sleep=time.sleep,
+            title="bring the database" if bring else "send the database",
+            patience=arguments["patience"],
+        )
+        try:
+            if bring:
+                patch = carrier.bring(self._local, arguments["description_sha256"])
+            else:
+                patch = carrier.send(self._local, self._present)
+        except Cut as cut:
+            return {"unreachable": True, "changed": True, "msg": str(cut), **carrier.done.plain()}
+        except (PlexDatabaseError, OSError) as error:
+            return {"failed": True, "changed": True, "msg": str(error), **carrier.done.plain()}
+        return {
+            "changed": carrier.done.bytes > 0,
+            **carrier.done.plain(),
+            "whole": patch.whole,
+            "manifest": dict(patch.manifest),
+        }
+
+    def _bring(self, name: str) -> None:
+        self._over_the_line(self._connection.fetch_file, f"{self._remote}/{name}", str(self._local / name))
+
+    def _send(self, name: str) -> None:
+        self._over_the_line(self._connection.put_file, str(self._local / name), f"{self._remote}/{name}")
+
+    def _over_the_line(self, move: Any, source: str, target: str) -> None:
+        try:
+            move(source, target)
+        except AnsibleAuthenticationFailure as error:
+            raise PlexDatabaseError(f"The host refuses the login: {first_line(error)}") from error
+        except AnsibleConnectionFailure as error:
+            self._reconnect()
+            raise Cut(first_line(error)) from error
+        except AnsibleError as error:
+            raise PlexDatabaseError(f"{source} could not be copied to {target}: {first_line(error)}") from error
+
+    def _present(self) -> Sequence[str] | None:
+        """The parts that the host has; None when it has no description, or another one."""
+        arguments = {"state": "known", "patch": self._remote}
+        try:
+            answer = self._execute_module(module_name=PATCH, module_args=arguments, task_vars=self._vars)
+        except AnsibleConnectionFailure as error:
+            self._reconnect()
+            raise Cut(first_line(error)) from error
+        if answer.get("unreachable"):
+            self._reconnect()
+            raise Cut(str(answer.get("msg", "unreachable")))
+        # A description that was cut short cannot be read; it is sent again like one that is missing.
+        if answer.get("failed") or answer.get("description_sha256") != sha256_of(self._local / DESCRIPTION):
+            return None
+        return [str(name) for name in answer["present"]]
+
+    def _reconnect(self) -> None:
+        """Drop a dead master connection, so that the next try makes a new one."""
+        try:
+            self._connection.reset()
+        except (AnsibleError, AttributeError) as error:  # local connections have no reset
+            Display().vvv(f"connection reset: {error}")
+
+
+def first_line(error: Exception) -> str:
+    """An error's first line."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
