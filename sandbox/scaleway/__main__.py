@@ -32,10 +32,11 @@ def main() -> int:
     parser.add_argument("--port", required=True, type=int)
     parser.add_argument("--host", "--bind", default="127.0.0.1", help="loopback address to listen on")
     parser.add_argument("--block", help="first two octets of the machines' addresses, such as 127.77")
+    parser.add_argument("--first-address", type=int, help="how many addresses of the block are left to others")
     parser.add_argument("--speed", type=float, help="2 makes every transition twice as fast")
     options = parser.parse_args()
     directory = options.dir.resolve()
-    settings = load(directory, block=options.block, speed=options.speed)
+    settings = load(directory, block=options.block, first_address=options.first_address, speed=options.speed)
     build(directory, settings).serve(options.port, options.host)
     return 0
 

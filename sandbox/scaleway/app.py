@@ -13,6 +13,7 @@ from typing import Any
 from sandbox.faults import Faults
 from sandbox.httpd import Request, Response, Simulator
 from sandbox.scaleway import catalogue, errors
+from sandbox.scaleway.containers import PLATFORM, ContainerHosts
 from sandbox.scaleway.hosts import Hosts
 from sandbox.scaleway.settings import Settings
 from sandbox.scaleway.store import Record, Store
@@ -27,7 +28,9 @@ class App(Simulator):
         super().__init__("scaleway", Faults(directory / "faults" / "scaleway.json"))
         self.settings = settings
         self.store = Store(directory, settings)
-        self.hosts = Hosts(directory, settings)
+        self.hosts: Hosts | ContainerHosts = (
+            ContainerHosts(directory) if (directory / PLATFORM).is_file() else Hosts(directory, settings)
+        )
         self.lock = threading.RLock()
         self.ticks: list[Callable[[float], None]] = []
         self._end = threading.Event()

@@ -30,7 +30,8 @@ DELAYS = {
 
 @dataclass(slots=True)
 class Settings:
-    """Kept in FOLDER/scaleway.json (0600). `block` holds the first two octets of the machines' addresses.
+    """Kept in FOLDER/scaleway.json (0600). `block` holds the first two octets of the machines' addresses, of which the
+    first `first_address` are left to others.
 
     `delays` replaces single delays (seconds, before `speed` divides them); `speed` 2 means twice as fast.
     """
@@ -40,6 +41,7 @@ class Settings:
     project_id: str = ""
     organization_id: str = ""
     block: str = "127.77"
+    first_address: int = 0
     ssh_port: int = 2222
     speed: float = 1.0
     delays: dict[str, float] = field(default_factory=dict)

@@ -31,7 +31,7 @@ class Store:
         self.ips: dict[str, Record] = {}
         self.volumes: dict[str, Record] = {}
         self.ledger: list[Record] = []
-        self.next_address = 0
+        self.next_address = settings.first_address
         self.dirty = False
         if self.path.is_file():
             data = json.loads(self.path.read_text(encoding="utf-8"))
