@@ -5,14 +5,15 @@
     app.route("DELETE", "/devices/{id}.xml", handler)     # request.params["id"]
     app.serve(port)                                        # blocks until SIGTERM; or start(port) ... stop() in tests
 
-It binds loopback addresses only, keeps connections alive, always reads the request's body (the Scaleway SDK sends one
-with every GET), and answers `GET|PUT /_sandbox/faults` by itself.
+It binds loopback addresses only (and those in SANDBOX_BIND), keeps connections alive, always reads the request's body
+(the Scaleway SDK sends one with every GET), and answers `GET|PUT /_sandbox/faults` by itself.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import re
 import signal
 import socket
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 Handler = Callable[["Request"], "Response"]
 MAX_BODY_BYTES = 64 * 1024 * 1024
+BIND_ENV = "SANDBOX_BIND"
+"""Addresses, separated by commas, that a simulator may bind although they are not loopback: inside a container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +176,11 @@ class Simulator:
 
     def start(self, port: int = 0, host: str = "127.0.0.1") -> str:
         """Serve in the background; returns the base URL. `port` 0 takes a free one."""
-        if not ipaddress.ip_address(host).is_loopback:
-            raise ValueError(f"The sandbox binds loopback addresses only, asked for {host}; use 127.0.0.1.")
+        allowed = os.environ.get(BIND_ENV, "").split(",")
+        if not ipaddress.ip_address(host).is_loopback and host not in allowed:
+            raise ValueError(
+                f"The sandbox binds loopback addresses only, asked for {host}; use 127.0.0.1, or allow it by {BIND_ENV}."
+            )
         self._server = _Server((host, port), self)
         threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True, name=self.name).start()
         return f"http://{host}:{self._server.server_address[1]}"

@@ -5,6 +5,8 @@
 Environment: PLEX_TV_URL, PLEX_SIM_FAULTS (faults file), PLEX_SIM_SPEED (seconds of CPU per unit of work),
 PLEX_SIM_STARTUP (seconds of "startup maintenance tasks", default 0.3), PLEX_SIM_FOLDER_MTIMES (real|constant, see
 volumes.py).
+
+The fault ``slow_stop``: seconds between SIGTERM and the checkpoint, as after a large write-ahead log.
 """
 
 from __future__ import annotations
@@ -66,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runtime.log.write("ERROR", f"Cannot open the database: {readable(error)}")
         print(f"Plex Media Server: cannot open the database: {error}", file=sys.stderr, flush=True)
         code = 1
+    time.sleep(float(faults.get("slow_stop") or 0))
     api.drain()
     runtime.close()
     pid_file.unlink(missing_ok=True)
