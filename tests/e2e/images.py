@@ -91,9 +91,9 @@ def _cached(target: Path, make: Callable[[Path], None]) -> Path:
 
 def _simulator() -> list[Path]:
     """The files of the simulator that go into the package."""
-    return sorted([REPO / "sandbox/__init__.py", *(REPO / f"sandbox/{name}.py" for name in ("faults", "files", "httpd"))]) + sorted(
-        (REPO / "sandbox/plex").glob("*.py")
-    )
+    return sorted(
+        [REPO / "sandbox/__init__.py", *(REPO / f"sandbox/{name}.py" for name in ("faults", "files", "httpd"))]
+    ) + sorted((REPO / "sandbox/plex").glob("*.py"))
 
 
 def _wheels(cache: Path, python: str) -> Path:
@@ -184,7 +184,9 @@ def build(engine: Engine, base: str = BASE) -> Images:
         os.link(deb, context / "plex.deb") if _same_device(deb, context) else shutil.copy2(deb, context / "plex.deb")
         shutil.copytree(_debs(cache, status), context / "debs")
         shutil.copy2(SOURCES / "plex/Dockerfile", context / "Dockerfile")
-        engine.docker("build", "--quiet", "--build-arg", f"BASE={base}", "--tag", f"{COMMON}:{VERSION}", folder, timeout=600)
+        engine.docker(
+            "build", "--quiet", "--build-arg", f"BASE={base}", "--tag", f"{COMMON}:{VERSION}", folder, timeout=600
+        )
     names = {}
     for layout, repository in REPOSITORIES.items():
         name = f"{repository}:{VERSION}"
@@ -197,9 +199,7 @@ def build(engine: Engine, base: str = BASE) -> Images:
     return Images(names, deb)
 
 
-_LOOK = (
-    "python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])' && cat /var/lib/dpkg/status"
-)
+_LOOK = "python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])' && cat /var/lib/dpkg/status"
 
 
 def _same_device(one: Path, other: Path) -> bool:
