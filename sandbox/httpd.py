@@ -179,7 +179,7 @@ class Simulator:
         allowed = os.environ.get(BIND_ENV, "").split(",")
         if not ipaddress.ip_address(host).is_loopback and host not in allowed:
             raise ValueError(
-                f"The sandbox binds loopback addresses only, asked for {host}; use 127.0.0.1, or allow it by {BIND_ENV}."
+                f"The sandbox binds loopback addresses only, asked for {host}: use 127.0.0.1 or {BIND_ENV}."
             )
         self._server = _Server((host, port), self)
         threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True, name=self.name).start()

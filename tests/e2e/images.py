@@ -31,6 +31,8 @@ PROGRAMS = ("Plex Media Server", "Plex Media Scanner", "Plex Transcoder", "Plex 
 PACKAGES = ("s6", "execline", "curl", "procps", "passwd")
 WHEELS = ("apsw", "av", "mutagen", "pillow")
 """What the simulator of Plex imports besides the standard library."""
+_LOOK = "python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])' && cat /var/lib/dpkg/status"
+"""The image's Python and what is installed in it."""
 
 
 class Engine(Protocol):
@@ -91,13 +93,12 @@ def _cached(target: Path, make: Callable[[Path], None]) -> Path:
 
 def _simulator() -> list[Path]:
     """The files of the simulator that go into the package."""
-    return sorted(
-        [REPO / "sandbox/__init__.py", *(REPO / f"sandbox/{name}.py" for name in ("faults", "files", "httpd"))]
-    ) + sorted((REPO / "sandbox/plex").glob("*.py"))
+    shared = (REPO / "sandbox" / f"{name}.py" for name in ("__init__", "faults", "files", "httpd"))
+    return sorted([*shared, *(REPO / "sandbox/plex").glob("*.py")])
 
 
 def _wheels(cache: Path, python: str) -> Path:
-    """A folder with the simulator's dependencies for the image's Python (``3.11``), from the machine's package index."""
+    """A folder with what the simulator needs under the image's Python (``3.11``), from the machine's package index."""
     constraints = REPO / "constraints.txt"
     key = _digest(python, *WHEELS, files=[constraints])
 
@@ -181,29 +182,21 @@ def build(engine: Engine, base: str = BASE) -> Images:
     deb = package(cache, python)
     with tempfile.TemporaryDirectory(prefix="plexburst-image-") as folder:
         context = Path(folder)
-        os.link(deb, context / "plex.deb") if _same_device(deb, context) else shutil.copy2(deb, context / "plex.deb")
+        shutil.copy2(deb, context / "plex.deb")
         shutil.copytree(_debs(cache, status), context / "debs")
         shutil.copy2(SOURCES / "plex/Dockerfile", context / "Dockerfile")
-        engine.docker(
-            "build", "--quiet", "--build-arg", f"BASE={base}", "--tag", f"{COMMON}:{VERSION}", folder, timeout=600
-        )
+        common = f"{COMMON}:{VERSION}"
+        engine.docker("build", "--quiet", "--build-arg", f"BASE={base}", "--tag", common, folder, timeout=600)
     names = {}
     for layout, repository in REPOSITORIES.items():
         name = f"{repository}:{VERSION}"
         engine.docker(
-            *("build", "--quiet", "--network", "none", "--build-arg", f"BASE={COMMON}:{VERSION}", "--tag", name),
+            *("build", "--quiet", "--network", "none", "--build-arg", f"BASE={common}", "--tag", name),
             str(SOURCES / layout),
             timeout=600,
         )
         names[layout] = name
     return Images(names, deb)
-
-
-_LOOK = "python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])' && cat /var/lib/dpkg/status"
-
-
-def _same_device(one: Path, other: Path) -> bool:
-    return one.stat().st_dev == other.stat().st_dev
 
 
 def build_and_push(engine: Engine, registry: Registry) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A registry of the tier's own: Debian's docker-registry behind TLS, with a certificate authority made for this one run.
+"""A registry of the tier's own: Debian's docker-registry behind TLS, its certificate authority made for this one run.
 
 Machines trust it as a household trusts a private registry: `ca` is put at /etc/docker/certs.d/HOST:PORT/ca.crt.
 """
