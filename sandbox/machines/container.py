@@ -21,7 +21,7 @@ from typing import Any
 _FLAGS = (
     *("--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "MKNOD", "--cap-add", "SYS_PTRACE"),
     *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
-    *("--device", "/dev/fuse", "--cgroupns=host", "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec"),
+    *("--device", "/dev/fuse", "--cgroupns=host", "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec"),  # noqa: S108 - inside
     # An engine inside needs a file system under its data that is not overlay itself.
     *("--volume", "/var/lib/docker", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw"),
     # What systemd takes as "power off".
@@ -38,8 +38,8 @@ class ContainerError(RuntimeError):
 class Platform:
     """Where machines are made: the engine's command line, a network, an image, and what every machine is given.
 
-    `files` maps absolute paths inside the machine to files outside; `mounts` maps paths inside to files outside that are
-    shown there read-only (/proc/meminfo, so that a machine believes in its own size). `memory_mb` 0 is without limit.
+    `files` maps absolute paths inside the machine to files outside; `mounts` maps paths inside to files outside that
+    are shown there read-only (/proc/meminfo, so that a machine believes in its own size). `memory_mb` 0 is without limit.
     """
 
     docker: tuple[str, ...]
@@ -100,9 +100,7 @@ class ContainerMachine:
         """Make it with a disk of its own, switched off."""
         platform = self.platform
         size = ("--memory", f"{platform.memory_mb}m") if platform.memory_mb else ()
-        shown = [
-            part for inside, outside in platform.mounts.items() for part in ("--volume", f"{outside}:{inside}:ro")
-        ]
+        shown = [part for inside, outside in platform.mounts.items() for part in ("--volume", f"{outside}:{inside}:ro")]
         platform.call(
             *("create", "--name", self.name, "--hostname", self.hostname, "--label", platform.label),
             *("--network", platform.network, "--ip", self.address),
@@ -143,7 +141,9 @@ class ContainerMachine:
         while not self.ssh_answers():
             if time.monotonic() > deadline:
                 said = self.run("systemctl --failed --no-pager; journalctl --no-pager -n 40", check=False)
-                raise ContainerError(f"expected SSH to answer at {self.address} in {timeout:g} s, found silence: {said}")
+                raise ContainerError(
+                    f"expected SSH to answer at {self.address} in {timeout:g} s, found silence: {said}"
+                )
             time.sleep(0.2)
 
     def run(self, script: str, *, user: str = "root", check: bool = True, timeout: float = 120) -> str:
