@@ -48,6 +48,10 @@ sandbox-reset: venv ## End the sandbox and delete its data
 test: venv ## Run all tests (TESTS=tests/unit for some)
 	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
+.PHONY: e2e
+e2e: venv ## Run whole playbooks on real machines (root on Debian; installs what it needs; ARGS="-k name" for some)
+	$(PYTHON) -m tests.e2e $(ARGS)
+
 .PHONY: lint
 lint: venv ## Check style and types: ruff, mypy, yamllint, ansible-lint (production, nothing skipped)
 	ruff check .

@@ -39,7 +39,7 @@ class Platform:
     """Where machines are made: the engine's command line, a network, an image, and what every machine is given.
 
     `files` maps absolute paths inside the machine to files outside; `mounts` maps paths inside to files outside that
-    are shown there read-only (/proc/meminfo, so that a machine believes in its own size). `memory_mb` 0 is without limit.
+    are shown there read-only (/proc/meminfo, so that a machine believes in its own size). `memory_mb` 0: no limit.
     """
 
     docker: tuple[str, ...]

@@ -331,7 +331,8 @@ class World:
             "ansible_become": True,
             "ansible_ssh_private_key_file": str(self.layout.ssh / "id_home"),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.layout.ssh}/known_hosts"
-            " -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o ConnectTimeout=15",
+            " -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
+            " -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o ConnectTimeout=15",
             "ansible_pipelining": True,
         }
         settings = {
