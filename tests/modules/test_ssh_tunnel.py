@@ -106,6 +106,14 @@ def test_a_tunnel_opens_carries_is_used_again_and_closes(tmp_path: Path, ssh_ser
         urllib.request.urlopen(first["base_url"], timeout=5)  # noqa: S310 - loopback
 
 
+def test_without_a_port_ssh_takes_its_own(tmp_path: Path, ssh_server: int, page: int) -> None:
+    wanted = arguments(tmp_path, 0, page)
+    wanted["ssh_args"].append(f"-o Port={ssh_server}")
+    opened = run_module("ssh_tunnel", wanted)
+    run_module("ssh_tunnel", {**wanted, "state": "closed"})
+    assert opened.get("changed"), opened
+
+
 def test_an_unknown_host_key_is_refused(tmp_path: Path, ssh_server: int, page: int) -> None:
     (tmp_path / "known_hosts").write_text("")
     result = run_module("ssh_tunnel", arguments(tmp_path, ssh_server, page))
