@@ -117,6 +117,8 @@ class ContainerMachine:
     def start(self) -> None:
         """Switch it on; `ssh_answers` says when SSH does."""
         self.platform.call("start", self.name)
+        # systemd shares its mounts with containers on a machine, but not when it is in a container itself.
+        self.platform.call("exec", self.name, "mount", "--make-rshared", "/")
 
     def stop(self, patience: int = 20) -> None:
         """Shut it down; what does not end within `patience` seconds is killed."""

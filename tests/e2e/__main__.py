@@ -141,8 +141,9 @@ def main(arguments: list[str]) -> int:
     try:
         tier.up()
         if arguments == ["--up"]:
+            code = 0
             say(f"up; next: {engines.STATE_VARIABLE}={tier.run_dir}/engine.json, or `python -m tests.e2e --in -k …`")
-            return 0
+            return code
         code = tier.scenarios(arguments)
     except KeyboardInterrupt:
         say("interrupted")

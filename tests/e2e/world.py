@@ -122,14 +122,7 @@ class World:
     def up(self, install: Callable[[ContainerMachine, World], dict[str, Any]]) -> dict[str, float]:
         """Start everything; `install` brings home's Plex up on the booted machine and returns its settings."""
         began = time.monotonic()
-        for folder in (self.layout.log, self.layout.faults, self.media_dir, self.runs):
-            folder.mkdir(parents=True)
-        for name in FAULT_NAMES:
-            write_json(self.layout.faults / f"{name}.json", {})
-        self._write_keys()
-        write(self.dir / "meminfo", _meminfo(MEMORY_MB))
-        s3.write_config(self.rclone_config, self.s3_url, self._keys)
-        self.start_s3()
+        self._prepare()
         spent = {}
         with ThreadPoolExecutor() as pool:
             seeded = pool.submit(self._seed)
@@ -148,6 +141,17 @@ class World:
         self._write_inventory()
         spent["all"] = time.monotonic() - began
         return {name: round(seconds, 1) for name, seconds in spent.items()}
+
+    def lend(self, name: str) -> ContainerMachine:
+        """Without home and cloud: a bucket, and one machine that is there already, in the inventory by its name."""
+        self._prepare()
+        media.make(self.media_dir, media.catalogue(self.sizes).old())
+        machine = ContainerMachine(self.platform, name, f"{self.engine.block}.0.{100 + self.number}", hostname=name)
+        machine.create(self._user_data("root"))
+        machine.start()
+        machine.wait_for_ssh()
+        self._write_inventory(name)
+        return machine
 
     def down(self) -> None:
         """End the simulators and remove the machines of this world."""
@@ -248,6 +252,17 @@ class World:
 
     # --- pieces ----------------------------------------------------------------------------------------------------
 
+    def _prepare(self) -> None:
+        """Folders, keys, the S3 server."""
+        for folder in (self.layout.log, self.layout.faults, self.media_dir, self.runs):
+            folder.mkdir(parents=True)
+        for name in FAULT_NAMES:
+            write_json(self.layout.faults / f"{name}.json", {})
+        self._write_keys()
+        write(self.dir / "meminfo", _meminfo(MEMORY_MB))
+        s3.write_config(self.rclone_config, self.s3_url, self._keys)
+        self.start_s3()
+
     def _seed(self) -> float:
         began = time.monotonic()
         catalogue = media.catalogue(self.sizes)
@@ -260,28 +275,30 @@ class World:
 
     def _boot_home(self) -> float:
         began = time.monotonic()
-        ssh = self.layout.ssh
-        user_data = {
-            "ssh_pwauth": False,
-            "ssh_keys": {
-                "ed25519_private": (ssh / "host_home").read_text(encoding="utf-8"),
-                "ed25519_public": (ssh / "host_home.pub").read_text(encoding="utf-8"),
-            },
-            "users": [
-                {
-                    "name": home.USER,
-                    "shell": "/bin/bash",
-                    "uid": 1000,
-                    "sudo": "ALL=(ALL) NOPASSWD:ALL",
-                    "ssh_authorized_keys": [(ssh / "id_home.pub").read_text(encoding="utf-8").strip()],
-                }
-            ],
-        }
-        self.home.create(b"#cloud-config\n" + yaml.safe_dump(user_data).encode())
+        self.home.create(self._user_data(home.USER))
         self.home.start()
         self.home.wait_for_ssh()
         self.home.run("cloud-init status --wait >/dev/null; systemctl start docker; docker info >/dev/null")
         return time.monotonic() - began
+
+    def _user_data(self, user: str) -> bytes:
+        """cloud-init for a machine that is not the cloud's: our host key; we log in as root, or as a user with sudo."""
+        ssh = self.layout.ssh
+        login = (ssh / "id_home.pub").read_text(encoding="utf-8").strip()
+        values: dict[str, Any] = {
+            "ssh_pwauth": False,
+            "disable_root": False,
+            "ssh_keys": {
+                "ed25519_private": (ssh / "host_home").read_text(encoding="utf-8"),
+                "ed25519_public": (ssh / "host_home.pub").read_text(encoding="utf-8"),
+            },
+        }
+        if user == "root":
+            values["ssh_authorized_keys"] = [login]
+        else:
+            person = {"name": user, "shell": "/bin/bash", "uid": 1000, "sudo": "ALL=(ALL) NOPASSWD:ALL"}
+            values["users"] = [{**person, "ssh_authorized_keys": [login]}]
+        return b"#cloud-config\n" + yaml.safe_dump(values).encode()
 
     def _write_keys(self) -> None:
         ssh = self.layout.ssh
@@ -289,7 +306,8 @@ class World:
         for name in ("host_home", "id_home"):
             run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"e2e {name}", "-f", str(ssh / name))
         public = (ssh / "host_home.pub").read_text(encoding="utf-8").split()
-        write(ssh / "known_hosts", f"{self.home.address} {public[0]} {public[1]}\n")
+        lent = f"{self.engine.block}.0.{100 + self.number}"
+        write(ssh / "known_hosts", f"{self.home.address},{lent} {public[0]} {public[1]}\n")
 
     def _write_cloud_config(self, cloud: scaleway.Settings) -> None:
         values = {
@@ -322,13 +340,15 @@ class World:
                 raise E2EError(f"expected {name} to answer at {self._url(name)}, found silence; its log:\n{tail(log)}")
             time.sleep(0.1)
 
-    def _write_inventory(self) -> None:
-        repository = self.images["official"].rpartition(":")[0]
-        hosts = {"all": {"children": {"plex_home": {"hosts": {"zimaboard": None}}, "plex_cloud": {}}}}
-        home_variables = {
-            "ansible_host": self.home.address,
-            "ansible_user": home.USER,
-            "ansible_become": True,
+    def _write_inventory(self, lent: str = "") -> None:
+        repository, _, version = self.images["official"].rpartition(":")
+        who = {"ansible_host": self.home.address, "ansible_user": home.USER, "ansible_become": True}
+        if lent:
+            who = {"ansible_host": f"{self.engine.block}.0.{100 + self.number}", "ansible_user": "root"}
+        group = {"hosts": {lent or "zimaboard": None}}
+        hosts = {"all": {"children": {"plex_cloud": group} if lent else {"plex_home": group, "plex_cloud": {}}}}
+        connection = {
+            **who,
             "ansible_ssh_private_key_file": str(self.layout.ssh / "id_home"),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.layout.ssh}/known_hosts"
             " -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
@@ -352,12 +372,13 @@ class World:
             "plexburst_plex_image": repository,
             "plexburst_indexer_plex_environment": {"PLEX_TV_URL": self.plextv_url, "PLEX_SIM_SPEED": str(self.speed)},
             "plexburst_install": "true",
+            "plex_version": version,
             **self.home_settings,
         }
         for name, values in (
             ("hosts.yml", hosts),
             ("group_vars/all/e2e.yml", settings),
-            ("group_vars/plex_home/connection.yml", home_variables),
+            (f"group_vars/{'plex_cloud' if lent else 'plex_home'}/connection.yml", connection),
         ):
             path = self.inventory / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,108 @@
+"""The roles that prepare a machine: honest in check mode, done once, repaired when somebody meddled, and taken back."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox.machines.container import ContainerMachine
+from tests.e2e import rootfs
+from tests.e2e.conftest import lived_in
+from tests.e2e.engine import Engine
+from tests.e2e.world import Playing, World
+
+pytestmark = pytest.mark.e2e
+PLAYBOOK = Path(__file__).with_name("playbooks") / "preparing.yml"
+
+# What any machine changes by itself while it runs: logs, caches, the journal, apt's lists, and Ansible's own visit.
+_RESTLESS = (
+    "/var/log|/var/cache|/var/lib/apt|/var/lib/systemd|/var/lib/dpkg|/var/lib/cloud|/var/tmp|/var/lib/docker|"
+    "/var/lib/containerd|/root/.ansible|/var/lib/private|/var/backups"
+)
+_LISTING = f"""
+find / -xdev -regextype posix-extended -regex '({_RESTLESS})(/.*)?' -prune -o -type f \\
+  -not -path '/proc/*' -not -path '/sys/*' -not -path '/run/*' -not -path '/tmp/*' -not -path '/dev/*' \\
+  -newermt '@1' -printf '%m %u:%g %s %p\\n' -o -type d -printf '%m %u:%g %p/\\n' | sort
+"""
+
+
+@pytest.fixture(scope="module")
+def world(engine: Engine) -> Iterator[World]:
+    with lived_in(World(engine, "preparing", image=rootfs.FRESH)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def machine(world: World) -> ContainerMachine:
+    return world.lend("indexer")
+
+
+def packages(machine: ContainerMachine) -> set[str]:
+    return set(machine.run("dpkg-query --show --showformat='${db:Status-Abbrev} ${Package}\\n'").splitlines())
+
+
+def files(machine: ContainerMachine) -> set[str]:
+    return set(machine.run(_LISTING, timeout=120).splitlines())
+
+
+def prepare(world: World, *arguments: str) -> tuple[Playing, int]:
+    """Play the roles; how many tasks changed something."""
+    began = time.monotonic()
+    playing = world.play(*arguments, playbook=str(PLAYBOOK), seconds=600)
+    assert playing.code == 0, playing.output[-8000:]
+    counted = re.search(r"indexer +: .*changed=(\d+)", playing.output)
+    assert counted, playing.output[-3000:]
+    print(f"preparing {' '.join(arguments)}: {time.monotonic() - began:.0f} s, changed={counted[1]}")
+    return playing, int(counted[1])
+
+
+def test_roles_prepare_a_fresh_machine_honestly_and_take_everything_back(
+    world: World, machine: ContainerMachine
+) -> None:
+    machine.run("cloud-init status --wait >/dev/null; apt-get update >/dev/null")
+    known_packages, known_files = packages(machine), files(machine)
+
+    prepare(world, "--check")
+    assert packages(machine) == known_packages
+    assert files(machine) ^ known_files == set()
+
+    _, changed = prepare(world)
+    assert changed > 0
+    assert "plexburst-media-0.service" in machine.run("systemctl list-units --no-pager 'plexburst-media-*'")
+    assert machine.run("setpriv --reuid=1000 --regid=1000 --clear-groups ls /opt/plexburst/media/*").strip()
+    print(
+        machine.run("docker version --format '{{.Server.Version}}'; rclone version | head -1; cat /etc/debian_version")
+    )
+
+    again, changed = prepare(world)
+    assert changed == 0, again.output[-6000:]
+
+    machine.run("echo '# somebody was here' >>/opt/plexburst/rclone/rclone.conf")
+    repaired, _ = prepare(world)
+    reported = re.findall(r"TASK \[(.*?)\] \**\n(?:[^\n]*\n)*?changed: \[indexer\]", repaired.output)
+    assert "somebody" not in machine.run("cat /opt/plexburst/rclone/rclone.conf")
+    assert len(reported) == 2, reported  # the file, and the mount that uses it
+    assert changed_tasks(repaired) == [
+        "Write the remotes that are needed, and no other",
+        "Start the mounts",
+    ]
+
+    prepare(world, "-e", "step=absent")
+    assert packages(machine) - {"rc"} == known_packages
+    assert files(machine) ^ known_files == set()
+    assert "plexburst" not in machine.run("cat /proc/mounts; ls /etc/systemd/system")
+
+
+def changed_tasks(playing: Playing) -> list[str]:
+    """The last words of each task that changed something, in order."""
+    found, task = [], ""
+    for line in playing.output.splitlines():
+        if line.startswith("TASK ["):
+            task = line.split("[", 1)[1].rpartition("]")[0].rpartition(" | ")[2]
+        elif line.startswith("changed: ") and (not found or found[-1] != task):
+            found.append(task)
+    return found
