@@ -189,6 +189,24 @@ class ContainerMachine:
             raise ContainerError(f"expected {source} inside {self.name}, found: {done.stderr.decode(errors='replace')}")
         return done.stdout
 
+    def cut(self) -> None:
+        """Take its network cable out: packets are lost both ways, nobody is told, connections hang."""
+        self._link("down")
+
+    def mend(self) -> None:
+        """Plug it in again."""
+        self._link("up")
+
+    def _link(self, state: str) -> None:
+        """The outer end of its cable is an interface of ours; inside it is known by that one's number."""
+        number = self.run("cat /sys/class/net/eth0/iflink").strip()
+        for name in Path("/sys/class/net").iterdir():
+            if (name / "ifindex").read_text(encoding="ascii").strip() == number:
+                command = ["ip", "link", "set", name.name, state]
+                subprocess.run(command, check=True, capture_output=True, timeout=30)
+                return
+        raise ContainerError(f"expected an interface number {number} on this machine for {self.name}, found none")
+
     def fingerprints(self) -> bytes:
         """What Scaleway's images publish at boot about their host keys: the lines of `ssh-keygen -l`."""
         script = 'for key in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf "$key"; done'

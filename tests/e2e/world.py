@@ -447,6 +447,14 @@ class Playing:
                 raise E2EError(f"expected {what} while the playbook ran, found its output:\n{self.output[-6000:]}")
             time.sleep(0.2)
 
+    def is_at(self, task: str) -> bool:
+        """Whether the watcher has taken samples of this task (scan, analyse, sonic) by now."""
+        latest = self._latest()
+        if latest is None or latest == self._before or not (latest / "samples.jsonl").is_file():
+            return False
+        lines = (latest / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+        return any(json.loads(line).get("task") == task for line in lines if line.endswith("}"))
+
     def _latest(self) -> Path | None:
         link = self.world.runs / "latest"
         return link.resolve() if link.is_symlink() else None
