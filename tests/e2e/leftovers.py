@@ -15,13 +15,18 @@ _WATCHED = ("/tmp", "/run", "/var/tmp", "/var/run", "/etc", "/var/lib", "/root",
 
 
 def marked(run_id: str) -> list[int]:
-    """Every process whose environment says that it belongs to this run, this one and its parents excepted."""
+    """Every process whose environment or arguments name this run, this one and its parents excepted."""
     ours, pid = set(), os.getpid()
     while pid > 1:
         ours.add(pid)
         pid = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
     numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    return [number for number in numbers if number not in ours and processes.environment(number).get(MARK) == run_id]
+    return [number for number in numbers if number not in ours and _names(number, run_id)]
+
+
+def _names(pid: int, run_id: str) -> bool:
+    # A program that clears its environment (containerd's shims) still has our folder among its arguments.
+    return processes.environment(pid).get(MARK) == run_id or any(run_id in part for part in processes.command(pid))
 
 
 def listing() -> set[str]:
