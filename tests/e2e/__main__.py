@@ -105,7 +105,8 @@ class Tier:
             run_id = self.run_dir.name
             # Simulators and playbooks first, then the machines, then the engine under them.
             daemons = {pid for name in ("dockerd", "containerd") for pid in engines.daemon(self.run_dir, name)}
-            processes.end([pid for pid in leftovers.marked(run_id) if pid not in daemons], patience=15)
+            users = [pid for pid in leftovers.marked(run_id) if pid not in daemons and not engines.is_shim(pid)]
+            processes.end(users, patience=15)
             if state.is_file():
                 engines.stop(engines.Engine.read(state))
             processes.end(leftovers.marked(run_id), patience=10)

@@ -249,6 +249,11 @@ def daemon(run_dir: Path, name: str) -> list[int]:
     return [pid] if processes.is_alive(pid) and str(run_dir) in " ".join(processes.command(pid)) else []
 
 
+def is_shim(pid: int) -> bool:
+    """Whether a process is what holds one container: it goes when the container does."""
+    return "containerd-shim" in " ".join(processes.command(pid)[:1])
+
+
 def ignore_signals() -> dict[int, Any]:
     """From here on Ctrl-C and TERM are ignored: cleaning up is not interrupted half-way. Returns what was."""
     return {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
