@@ -295,13 +295,13 @@ class CopyResult:
         return self.transfers + self.checks - self.deletes
 
 
-def copy_result(json_log: str) -> CopyResult:
-    """Read the JSON log of an rclone sync. The last line with ``stats`` wins: rclone writes it when it ends.
+def log_errors(json_log: str) -> tuple[str, ...]:
+    """What went wrong, as the JSON log of any rclone command tells it; warnings are not among it."""
+    return tuple(dict.fromkeys(_read_log(json_log)[1]))
 
-    Lines that are not JSON are kept as errors: rclone writes such lines only when it cannot even start.
 
-    :raises RcloneConfError: there is no line with stats although nothing failed, so the outcome is unknown.
-    """
+def _read_log(json_log: str) -> tuple[Mapping[str, object] | None, list[str]]:
+    """The last statistics in a JSON log, None if there are none, and its errors in order."""
     stats: Mapping[str, object] | None = None
     errors: list[str] = []
     for line in json_log.splitlines():
@@ -318,6 +318,17 @@ def copy_result(json_log: str) -> CopyResult:
             errors.append(str(entry.get("msg", "")))
         elif str(entry.get("msg", "")).startswith("Failed to "):
             errors.append(str(entry["msg"]))
+    return stats, errors
+
+
+def copy_result(json_log: str) -> CopyResult:
+    """Read the JSON log of an rclone sync. The last line with ``stats`` wins: rclone writes it when it ends.
+
+    Lines that are not JSON are kept as errors: rclone writes such lines only when it cannot even start.
+
+    :raises RcloneConfError: there is no line with stats although nothing failed, so the outcome is unknown.
+    """
+    stats, errors = _read_log(json_log)
     if stats is None and not errors:
         raise RcloneConfError("rclone said neither what it copied nor what went wrong; its log is empty.")
     numbers = stats or {}

@@ -67,9 +67,10 @@ def rclone_failures(results: list[dict[str, Any]], config: str, expect: str = ""
             continue
         item = result.get(result.get("ansible_loop_var", "item"), {})
         remote = (item if isinstance(item, Mapping) else item[0])["remote"]
-        # A log without statistics is an answer of its own here: the exit code says whether something failed.
+        # A log without statistics is an answer of its own here (a listing has none, and an old rclone warns of a provider
+        # that it does not know): the exit code says whether something failed.
         log = result.get("stderr") or ""
-        said = list(rclone_conf.copy_result(log).errors) if log.strip() else []
+        said = list(rclone_conf.log_errors(log))
         if result.get("rc") != 0:
             cause = next((line for line in reversed(said) if line.startswith("Failed to ")), said[-1] if said else "")
             cause = cause or str(result.get("msg") or "it said nothing")

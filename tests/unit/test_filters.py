@@ -107,6 +107,8 @@ def test_an_empty_remote_is_a_failure_where_media_are_expected() -> None:
     assert "m:media is empty" in plexburst.rclone_failures([result(stderr=empty)], CONF, "files")[0]
     assert "m:media is empty" in plexburst.rclone_failures([result()], CONF, "listing")[0]
     assert plexburst.rclone_failures([result(stdout="Music/\n")], CONF, "listing") == []
+    warned = '{"level": "warning", "msg": "s3 provider \\"Rclone\\" not known - please set correctly"}\n'
+    assert plexburst.rclone_failures([result(stdout="Music/\n", stderr=warned)], CONF, "listing") == []
     assert plexburst.rclone_failures([{"skipped": True}], CONF, "files") == []
 
 
