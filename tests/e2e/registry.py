@@ -78,15 +78,8 @@ class Registry:
                 self.process.wait()
 
     def digest(self, repository: str, tag: str) -> str:
-        """``sha256:…`` of a tag, by the question that a client asks before it pulls. Raises RegistryError."""
-        request = urllib.request.Request(
-            f"https://{self.address}/v2/{repository}/manifests/{tag}", method="HEAD", headers={"Accept": _MANIFESTS}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=10, context=self._context()) as answer:  # noqa: S310
-                return str(answer.headers["Docker-Content-Digest"])
-        except urllib.error.HTTPError as error:
-            raise RegistryError(f"{self.address} answered {error.code} for {repository}:{tag}") from error
+        """``sha256:…`` of a tag. Raises RegistryError."""
+        return digest(self.address, self.ca, repository, tag)
 
     def _context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.ca))
@@ -145,6 +138,18 @@ def start(engine: Engine, folder: Path, port: int = PORT) -> Registry:
             )
         time.sleep(0.05)
     return registry
+
+
+def digest(address: str, ca: Path, repository: str, tag: str) -> str:
+    """``sha256:…`` of a tag, by the question that a client asks before it pulls. Raises RegistryError."""
+    url = f"https://{address}/v2/{repository}/manifests/{tag}"
+    request = urllib.request.Request(url, method="HEAD", headers={"Accept": _MANIFESTS})
+    context = ssl.create_default_context(cafile=str(ca))
+    try:
+        with urllib.request.urlopen(request, timeout=10, context=context) as answer:  # noqa: S310
+            return str(answer.headers["Docker-Content-Digest"])
+    except urllib.error.HTTPError as error:
+        raise RegistryError(f"{address} answered {error.code} for {repository}:{tag}") from error
 
 
 def _make_certificates(folder: Path, address: str) -> None:
