@@ -67,8 +67,8 @@ def rclone_failures(results: list[dict[str, Any]], config: str, expect: str = ""
             continue
         item = result.get(result.get("ansible_loop_var", "item"), {})
         remote = (item if isinstance(item, Mapping) else item[0])["remote"]
-        # A log without statistics is an answer of its own here (a listing has none, and an old rclone warns of a provider
-        # that it does not know): the exit code says whether something failed.
+        # A log without statistics is an answer of its own here (a listing has none, and an old rclone warns of a
+        # provider that it does not know): the exit code says whether something failed.
         log = result.get("stderr") or ""
         said = list(rclone_conf.log_errors(log))
         if result.get("rc") != 0:
