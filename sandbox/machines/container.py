@@ -61,7 +61,7 @@ class Platform:
         """Keep it for another process."""
         path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
-    def call(self, *arguments: str, data: bytes | None = None, timeout: float = 120) -> str:
+    def call(self, *arguments: str, data: bytes | None = None, timeout: float = 300) -> str:
         """Run the engine's client; its standard output. Raises ContainerError with what it said."""
         command = [*self.docker, *arguments]
         done = subprocess.run(command, input=data, capture_output=True, check=False, timeout=timeout)
@@ -137,7 +137,7 @@ class ContainerMachine:
         except OSError:
             return False
 
-    def wait_for_ssh(self, timeout: float = 90) -> None:
+    def wait_for_ssh(self, timeout: float = 240) -> None:
         """Wait until SSH answers; raises ContainerError with the machine's own words."""
         deadline = time.monotonic() + timeout
         while not self.ssh_answers():
@@ -148,7 +148,7 @@ class ContainerMachine:
                 )
             time.sleep(0.2)
 
-    def run(self, script: str, *, user: str = "root", check: bool = True, timeout: float = 120) -> str:
+    def run(self, script: str, *, user: str = "root", check: bool = True, timeout: float = 300) -> str:
         """Run a shell script inside, from outside of SSH; its output (both streams)."""
         command = [*self.platform.docker, "exec", "--user", user, "--interactive", self.name, "sh", "-s"]
         done = subprocess.run(

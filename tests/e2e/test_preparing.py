@@ -46,13 +46,13 @@ def packages(machine: ContainerMachine) -> set[str]:
 
 
 def files(machine: ContainerMachine) -> set[str]:
-    return set(machine.run(_LISTING, timeout=120).splitlines())
+    return set(machine.run(_LISTING, timeout=400).splitlines())
 
 
 def prepare(world: World, *arguments: str) -> tuple[Playing, int]:
     """Play the roles; how many tasks changed something."""
     began = time.monotonic()
-    playing = world.play(*arguments, playbook=str(PLAYBOOK), seconds=600)
+    playing = world.play(*arguments, playbook=str(PLAYBOOK), seconds=1500)
     assert playing.code == 0, playing.output[-8000:]
     counted = re.search(r"indexer +: .*changed=(\d+)", playing.output)
     assert counted, playing.output[-3000:]
@@ -63,7 +63,7 @@ def prepare(world: World, *arguments: str) -> tuple[Playing, int]:
 def test_roles_prepare_a_fresh_machine_honestly_and_take_everything_back(
     world: World, machine: ContainerMachine
 ) -> None:
-    machine.run("cloud-init status --wait >/dev/null; apt-get update >/dev/null")
+    machine.run("cloud-init status --wait >/dev/null; apt-get update >/dev/null", timeout=400)
     known_packages, known_files = packages(machine), files(machine)
 
     prepare(world, "--check")
