@@ -26,6 +26,8 @@ APP_DIR = "/DATA/AppData/plex"
 
 PACKAGE_DIR = "/var/lib/plexmediaserver"
 PORT = 32400
+DATABASES = "Library/Application Support/Plex Media Server/Plug-in Support/Databases"
+LIBRARY = "com.plexapp.plugins.library.db"
 _READY_SECONDS = 90.0
 
 _MEDIA_UNIT = """\
