@@ -49,6 +49,12 @@ def files(machine: ContainerMachine) -> set[str]:
     return set(machine.run(_LISTING, timeout=400).splitlines())
 
 
+def hold_the_lock(machine: ContainerMachine, seconds: int) -> None:
+    """What unattended-upgrades does to everybody else on a first boot."""
+    held = "import fcntl, time; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX)"
+    machine.run(f'systemd-run --quiet --unit=first-boot-upgrade python3 -c "{held}; time.sleep({seconds})"')
+
+
 def prepare(world: World, *arguments: str) -> tuple[Playing, int]:
     """Play the roles; how many tasks changed something."""
     began = time.monotonic()
@@ -70,6 +76,7 @@ def test_roles_prepare_a_fresh_machine_honestly_and_take_everything_back(
     assert packages(machine) == known_packages
     assert files(machine) ^ known_files == set()
 
+    hold_the_lock(machine, 60)
     _, changed = prepare(world)
     assert changed > 0
     assert "plexburst-media-0.service" in machine.run("systemctl list-units --no-pager 'plexburst-media-*'")
