@@ -143,7 +143,8 @@ def package(cache: Path, python: str = "3.11") -> Path:
     wheels = _wheels(cache, python)
     parts = SOURCES / "plex"
     architecture = _run(["dpkg", "--print-architecture"]).strip()
-    files = [*_simulator(), *sorted(path for path in parts.iterdir() if path.name != "Dockerfile")]
+    # This file too: it decides what lies where.
+    files = [*_simulator(), *sorted(path for path in parts.iterdir() if path.name != "Dockerfile"), Path(__file__)]
     key = _digest(VERSION, architecture, wheels.name, files=files)
 
     def make(target: Path) -> None:
@@ -157,7 +158,7 @@ def package(cache: Path, python: str = "3.11") -> Path:
         shutil.copy2(parts / "launch.sh", lib / "launch.sh")
         for name in PROGRAMS:
             (lib / name).symlink_to("launch.sh")
-        unit = root / "lib/systemd/system/plexmediaserver.service"
+        unit = root / "usr/lib/systemd/system/plexmediaserver.service"
         unit.parent.mkdir(parents=True)
         shutil.copy2(parts / unit.name, unit)
         control = root / "DEBIAN"
@@ -182,7 +183,8 @@ def build(engine: Engine, base: str = BASE) -> Images:
     deb = package(cache, python)
     with tempfile.TemporaryDirectory(prefix="plexburst-image-") as folder:
         context = Path(folder)
-        shutil.copy2(deb, context / "plex.deb")
+        with (context / "plex.tar").open("wb") as payload:
+            subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], stdout=payload, check=True)
         shutil.copytree(_debs(cache, status), context / "debs")
         shutil.copy2(SOURCES / "plex/Dockerfile", context / "Dockerfile")
         common = f"{COMMON}:{VERSION}"
