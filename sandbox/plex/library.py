@@ -345,8 +345,9 @@ class Library:
                 write_streams(connection, media, part, found, now)
                 thumb = f"media://{digest[0]}/{digest[1:]}.bundle/Contents/Thumbnails/thumb1.jpg"
                 connection.execute(
+                    # A picture that somebody chose or uploaded stays: analysis only fills what is empty.
                     "UPDATE metadata_items SET changed_at=?, user_thumb_url=CASE WHEN metadata_type IN (1, 4)"
-                    " THEN ? ELSE user_thumb_url"
+                    " AND coalesce(user_thumb_url, '') = '' THEN ? ELSE user_thumb_url"
                     " END WHERE id=?",
                     (change, thumb, item),
                 )
