@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 
@@ -16,6 +17,10 @@ from tests.e2e.world import World
 from tests.sandbox.evidence import HomeState
 
 pytestmark = pytest.mark.e2e
+
+PATIENCE = json.dumps({"plex_index_profile_overrides": {"silent_after": 400}})
+"""The sandbox's profile gives an indexer up after 20 s, those for a real cloud after 15 min; two minutes without
+network must fit."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +55,7 @@ except MemoryError:
 def test_a_run_survives_s3_away_plex_killed_and_the_network_cut(world: World) -> None:
     with world.home_databases() as folder:
         before = HomeState.read(folder)
-    playing = world.start()
+    playing = world.start("-e", PATIENCE)
     playing.until(lambda: playing.is_at("scan"), "the scan at work", 900)
     world.stop_s3()
     time.sleep(60)

@@ -17,6 +17,9 @@ from tests.sandbox.evidence import HomeState
 
 pytestmark = pytest.mark.e2e
 
+PATIENCE = json.dumps({"plex_index_profile_overrides": {"silent_after": 400}})
+"""The sandbox's profile gives an indexer up after 20 s, those for a real cloud after 15 min; the reboot must fit."""
+
 
 @pytest.fixture(scope="module")
 def world(engine: Engine) -> Iterator[World]:
@@ -30,7 +33,7 @@ def test_an_indexer_rebooted_during_sonic_goes_on_and_home_gets_everything(world
     with world.home_databases() as folder:
         before = HomeState.read(folder)
     made_by_compose = json.loads(world.home.run("docker inspect plex"))[0]
-    playing = world.start()
+    playing = world.start("-e", PATIENCE)
     playing.until(lambda: playing.is_at("sonic"), "Sonic at work", 900)
     time.sleep(5)
     indexer = world.indexer()
