@@ -101,8 +101,8 @@ def start(run_dir: Path, cache: Path) -> Engine:
         f'[grpc]\naddress = "{run_dir}/containerd.sock"\n',
         encoding="utf-8",
     )
-    _spawn(engine, "containerd", ["containerd", "--config", str(run_dir / "containerd.toml")])
-    _wait(engine, "containerd", run_dir / "containerd.sock")
+    process = _spawn(engine, "containerd", ["containerd", "--config", str(run_dir / "containerd.toml")])
+    _wait(engine, "containerd", process, run_dir / "containerd.sock")
     command = [
         *("dockerd", "--host", engine.socket, "--config-file", str(run_dir / "dockerd.json")),
         *("--data-root", str(cache / "engine"), "--exec-root", str(run_dir / "exec")),
@@ -110,8 +110,8 @@ def start(run_dir: Path, cache: Path) -> Engine:
         *("--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"),
         *("--storage-driver", "overlay2", "--insecure-registry", engine.subnet),
     ]
-    _spawn(engine, "dockerd", command)
-    _wait(engine, "dockerd", run_dir / "docker.sock")
+    process = _spawn(engine, "dockerd", command)
+    _wait(engine, "dockerd", process, run_dir / "docker.sock")
     _until_it_answers(engine)
     for container in engine.docker("ps", "--all", "--quiet").split():
         engine.docker("rm", "--force", "--volumes", container)
@@ -182,7 +182,7 @@ def _free_subnet() -> str:
     raise E2EError(f"expected one of {', '.join(_SUBNETS)} to be free, found routes into each; remove one")
 
 
-def _spawn(engine: Engine, name: str, command: list[str]) -> None:
+def _spawn(engine: Engine, name: str, command: list[str]) -> subprocess.Popen[bytes]:
     with (engine.run_dir / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
             command,
@@ -193,12 +193,14 @@ def _spawn(engine: Engine, name: str, command: list[str]) -> None:
             cwd=engine.run_dir,
         )
     (engine.run_dir / f"{name}.spawned").write_text(f"{process.pid}\n", encoding="ascii")
+    return process
 
 
-def _wait(engine: Engine, name: str, socket: Path, seconds: float = 40) -> None:
+def _wait(engine: Engine, name: str, process: subprocess.Popen[bytes], socket: Path, seconds: float = 40) -> None:
     deadline = time.monotonic() + seconds
     while not socket.exists():
-        if time.monotonic() > deadline or not daemon(engine.run_dir, name):
+        # Not `daemon`: a process that has just been started has no command line to be known by yet.
+        if time.monotonic() > deadline or process.poll() is not None:
             log = (engine.run_dir / f"{name}.log").read_text(encoding="utf-8", errors="replace")
             raise E2EError(f"expected {name} to start, found that it did not; the end of its log:\n{log[-3000:]}")
         time.sleep(0.1)
