@@ -375,6 +375,7 @@ def test_the_mount_unit_is_read_only_bounded_and_quoted(remote: str, tmp_path: P
         "rclone_uid": 1000,
         "rclone_gid": 1000,
         "rclone_rc_port": 5572,
+        "rclone_time_flags": ["--use-server-modtime"],
         "__rclone_mount": {"remote": remote, "path": "/opt/plex burst/media/0"},
         "__rclone_number": 1,
         "__rclone_bin": "rclone",
