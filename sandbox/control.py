@@ -32,6 +32,7 @@ from sandbox import home, processes
 from sandbox.faults import Faults
 from sandbox.files import tail
 from sandbox.layout import FAULT_NAMES, Layout
+from sandbox.machines import compiled
 from sandbox.media import Sizes
 from sandbox.options import Options
 
@@ -190,6 +191,7 @@ class Sandbox:
             DIR_VARIABLE: str(self.dir),
             "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '/usr/bin:/bin')}",
             "ANSIBLE_NOCOLOR": "1",
+            **compiled.environment(self.layout.machines),
         }
 
     @contextlib.contextmanager

@@ -18,7 +18,7 @@ import asyncssh
 
 from sandbox import processes
 from sandbox.faults import Faults
-from sandbox.machines import REPO, STANDARD_PATH, cloudinit, ssh
+from sandbox.machines import REPO, STANDARD_PATH, cloudinit, compiled, ssh
 from sandbox.machines.troubles import Troubles
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -131,13 +131,14 @@ class Runner:
             "USER": user,
             "LANG": "C.UTF-8",
             "SANDBOX_MACHINE": self._options.id,
+            **compiled.environment(self._folder.parent),
         }
         if self._fault("no_sqlite3"):
             shadow = self._folder / "etc" / "no-sqlite3"
             (shadow / "sqlite3").mkdir(parents=True, exist_ok=True)
             for module in (shadow / "sqlite3" / "__init__.py", shadow / "_sqlite3.py"):
                 module.write_text(_SHADOW, encoding="utf-8")
-            environment["PYTHONPATH"] = str(shadow)
+            environment["PYTHONPATH"] = f"{shadow}:{environment['PYTHONPATH']}"
         return environment
 
     def _fault(self, name: str) -> Any:

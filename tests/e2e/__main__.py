@@ -20,6 +20,7 @@ from types import FrameType
 from typing import IO
 
 from sandbox import processes
+from tests import frugal
 from tests.e2e import engine as engines
 from tests.e2e import host, images, leftovers, registry, rootfs
 
@@ -60,8 +61,14 @@ class Tier:
         self._pointer.write_text(f"{self.run_dir}\n", encoding="utf-8")
         os.environ[engines.MARK] = self.run_dir.name
         # Everything that any part writes besides goes there too, and so away.
-        (self.run_dir / "tmp").mkdir()
-        for variable, name in (("TMPDIR", "tmp"), ("ANSIBLE_HOME", "ansible"), ("PYTHONPYCACHEPREFIX", "pycache")):
+        for name in ("tmp", "packed"):
+            (self.run_dir / name).mkdir()
+        for variable, name in (
+            ("TMPDIR", "tmp"),
+            ("ANSIBLE_HOME", "ansible"),
+            ("PYTHONPYCACHEPREFIX", "pycache"),
+            (frugal.VARIABLE, "packed"),
+        ):
             os.environ[variable] = str(self.run_dir / name)
         tempfile.tempdir = None
 

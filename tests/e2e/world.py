@@ -33,6 +33,7 @@ from sandbox.machines.container import ContainerMachine, Platform
 from sandbox.media import Sizes
 from sandbox.scaleway import settings as scaleway
 from sandbox.scaleway.containers import PLATFORM
+from tests import frugal
 from tests.e2e import rootfs
 from tests.e2e.engine import NETWORK, Engine
 from tests.e2e.host import E2EError, run
@@ -187,7 +188,7 @@ class World:
         return [program, str(REPO / playbook), *given, *arguments]
 
     def start(self, *arguments: str, playbook: str = "delta_sync.yml") -> Playing:
-        """Start a playbook from `/`, without ansible.cfg."""
+        """Start a playbook from `/`, without the project's ansible.cfg."""
         # The project's playbooks find the collection beside themselves; a test's own are told where it is.
         own = {"ANSIBLE_COLLECTIONS_PATH": str(REPO / "collections")} if "/" in playbook else {}
         return Playing(self, self.command(playbook, *arguments), own)
@@ -398,7 +399,8 @@ class Playing:
         self._path = world.dir / f"output-{secrets.token_hex(4)}.log"
         self._before = self._latest()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SCW_")}
-        environment |= {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false", **variables}
+        environment |= {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"}
+        environment |= {**frugal.environment(), **variables}
         with self._path.open("wb") as output:
             self.process = subprocess.Popen(
                 command, cwd="/", env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT

@@ -18,6 +18,7 @@ import pytest
 import requests
 from ansible_collections.plexburst.core.plugins.module_utils.plex import counters
 
+from tests import frugal
 from tests.modules.plex_simulator import ROOT, Simulator, make_template, simulator
 from tests.modules.runner import run_module
 
@@ -62,6 +63,7 @@ def play(plex: Simulator, tasks: list[dict[str, Any]], *, check: bool = False) -
         cwd="/",
         env={
             **os.environ,
+            **frugal.environment(),
             "ANSIBLE_COLLECTIONS_PATH": str(REPO / "collections"),
             "ANSIBLE_HOME": str(folder / ".ansible"),
         },

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests import frugal
 from tests.modules.runner import REPO
 from tests.modules.scaleway_simulator import KEYS, Simulator, simulator
 
@@ -29,7 +30,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
 
 def run(command: list[str], **env: str) -> subprocess.CompletedProcess[str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("SCW_", "ANSIBLE_"))}
-    clean |= {"ANSIBLE_COLLECTIONS_PATH": str(REPO / "collections"), **env}
+    clean |= {"ANSIBLE_COLLECTIONS_PATH": str(REPO / "collections"), **frugal.environment(), **env}
     return subprocess.run(
         [str(BIN / command[0]), *command[1:]],
         cwd="/",

@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import frugal
+
 REPO = Path(__file__).resolve().parents[2]
 ROLES = ("docker", "rclone", "plex_server")
 BIN = Path(sys.executable).parent
@@ -86,6 +88,8 @@ class Playbook:
             cwd=REPO,
             env={
                 **os.environ,
+                **frugal.environment(),
+                "ANSIBLE_COLLECTIONS_PATH": str(REPO / "collections"),
                 "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
                 "ANSIBLE_NOCOLOR": "1",
             },

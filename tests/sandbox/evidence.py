@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from tests import frugal
+
 REPO = Path(__file__).resolve().parents[2]
 LIBRARY = "com.plexapp.plugins.library.db"
 BLOBS = "com.plexapp.plugins.library.blobs.db"
@@ -165,7 +167,7 @@ def run_playbook(
     inventory: Path = REPO / "inventory" / "sandbox",
     seconds: float = 900,
 ) -> Outcome:
-    """Run a top-level playbook from `/`, without ansible.cfg, on inventory/sandbox unless told otherwise."""
+    """Run a top-level playbook from `/`, without the project's ansible.cfg; on inventory/sandbox unless told."""
     command = [
         str(Path(sys.executable).parent / "ansible-playbook"),
         str(REPO / playbook),
@@ -175,7 +177,8 @@ def run_playbook(
         f"plexburst_runs_dir={runs}",
         *arguments,
     ]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "SCW_"))} | env
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "SCW_"))}
+    environment |= {**frugal.environment(), **env}
     done = subprocess.run(
         command,
         cwd="/",

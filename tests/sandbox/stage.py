@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from plexburst.report import check_summary
+from tests import frugal
 
 PROJECT = Path(__file__).resolve().parents[2]
 SECRET = "owner-token-that-nobody-may-see"
@@ -100,6 +101,7 @@ class Stage:
     def environment(self, **more: str) -> dict[str, str]:
         """The environment without anything that configures Ansible, but with ``more``."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        environment |= frugal.environment()
         environment.update(ANSIBLE_HOME=str(self.path / ".ansible"), ANSIBLE_NOCOLOR="1", **more)
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         return environment

@@ -15,6 +15,7 @@ import pytest
 
 from sandbox.control import Sandbox
 from sandbox.media import Sizes
+from tests import frugal
 from tests.sandbox.evidence import (
     REPO,
     HomeState,
@@ -127,7 +128,7 @@ def test_what_a_dead_controller_left_is_collected(sandbox: Sandbox, runs: Path) 
     latest = (runs / "latest").resolve()
     command = [str(Path(sys.executable).parent / "ansible-playbook"), str(REPO / "delta_sync.yml")]
     command += ["-i", str(REPO / "inventory" / "sandbox"), "-e", f"plexburst_runs_dir={runs}", "-e", json.dumps(QUICK)]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "SCW_"))}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "SCW_"))} | frugal.environment()
     with (runs / "killed.log").open("w") as log:
         playbook = subprocess.Popen(
             command, cwd="/", env=environment | sandbox.ansible_env(), stdout=log, stderr=log, start_new_session=True

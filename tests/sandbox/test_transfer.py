@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from sandbox.machines import Machine
+from tests import frugal
 from tests.sandbox.scaleway_client import make_keys, ssh_options
 from tests.sandbox.test_machines import new_machine
 from tests.unit.plex_db import building
@@ -66,6 +67,7 @@ class Way:
         (self.root / "vars.json").write_text(json.dumps({"steps": steps, **self.variables, **more}))
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
         environment |= {
+            **frugal.environment(),
             "ANSIBLE_COLLECTIONS_PATH": str(REPO / "collections"),
             "ANSIBLE_HOME": str(self.root / "ansible"),
         }

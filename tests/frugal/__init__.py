@@ -1,0 +1,22 @@
+"""What makes Ansible cheaper in tests, and changes nothing that they claim: configuration that a user could have, too.
+
+Measured on a delta sync in the small sandbox (2 cores, ansible-core 2.19): 145 CPU seconds without, 95 with it. The
+main process asks its workers twenty times less often whether they are done; a module that one playbook of the session
+has packed is not packed by the next one again.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+VARIABLE = "PLEXBURST_TEST_PACKED"
+"""Names the session's folder for packed modules; set by tests/conftest.py."""
+
+
+def environment() -> dict[str, str]:
+    """To be added to a clean environment for ansible-playbook."""
+    return {
+        "ANSIBLE_CONFIG": str(Path(__file__).with_name("ansible.cfg")),
+        **({VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}),
+    }
