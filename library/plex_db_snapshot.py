@@ -66,6 +66,10 @@ options:
       - Empty means the user the module runs as.
     type: str
     default: ''
+  replace:
+    description: Remove the snapshot that O(dest) holds first, so that there is never room needed for both.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -158,6 +162,7 @@ def main() -> None:
             "attempts": {"type": "int", "default": 5},
             "drop_statistics": {"type": "bool", "default": False},
             "owner": {"type": "str", "default": ""},
+            "replace": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -170,6 +175,8 @@ def main() -> None:
     parent = next(folder for folder in (dest, *dest.absolute().parents) if folder.is_dir())
     target = Path(tempfile.mkdtemp(prefix=".plexburst-check-", dir=parent)) if module.check_mode else dest
     try:
+        if options["replace"] and not module.check_mode:
+            snapshot.remove(dest)
         manifest = snapshot.take(
             Path(options["databases_dir"]),
             target,

@@ -115,6 +115,15 @@ class RunFolder:
             (self.path / name).mkdir(mode=0o700)
         write_private(self.path / "state.json", json.dumps({"run_id": run_id}) + "\n")
 
+    def keep_private(self) -> None:
+        """Give every file in it 0600 and every folder 0700: Ansible's `fetch` leaves them as the umask has it."""
+        for folder, folders, files in os.walk(self.path):
+            for names, mode in ((folders, 0o700), (files, 0o600)):
+                for name in names:
+                    path = Path(folder, name)
+                    if not path.is_symlink():
+                        path.chmod(mode)
+
     def append_event(self, event: str, **fields: Any) -> None:
         """Add one line to events.jsonl; lines of several processes never mix."""
         line = json.dumps({"at": utc_now(), "event": event, **fields}, ensure_ascii=False) + "\n"

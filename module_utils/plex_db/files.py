@@ -64,6 +64,15 @@ class FileOperations:
         self.sync_file(path)
 
 
+def make_folder(destination: Path) -> None:
+    """Make the folder of a pair (0700). Folders that are missing above it get 0711, whatever the umask: who is given
+    the pair, to carry it or to write it as Plex's user, must get through to it."""
+    for folder in reversed([folder for folder in destination.absolute().parents if not folder.is_dir()]):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o711)
+    destination.mkdir(mode=0o700, exist_ok=True)
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file as hexadecimal text, read in chunks."""
     digest = hashlib.sha256()

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 
 from . import manifest as manifests
 from .errors import PlexDatabaseError
-from .files import FileOperations, megabytes, read_json_object, require_space, sha256_of, utc_now
+from .files import FileOperations, make_folder, megabytes, read_json_object, require_space, sha256_of, utc_now
 from .pair import MANIFEST, NAMES, require_closed
 from .patch_codec import Run, Writer, block_size, blocks_of_group, changed_blocks, read_records
 
@@ -149,7 +149,7 @@ def make(result: Path, folder: Path, base: Path | None = None, part_bytes: int =
     if base is not None:
         require_closed(base)
     manifest = manifests.load(result / MANIFEST)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     remove(folder)
     files: dict[str, Patched] = {}
     parts: list[Part] = []
@@ -180,7 +180,7 @@ def apply(folder: Path, destination: Path, base: Path | None = None) -> Patch:
     patch = load(folder)
     if base is None and not patch.whole:
         raise WrongBase("The patch holds only what changed, and there is no base here to apply it to.")
-    destination.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(destination)
     require_space(
         destination, sum(int(patched.result["size"]) for patched in patch.files.values()), f"The pair of {folder}"
     )

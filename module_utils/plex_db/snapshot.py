@@ -23,7 +23,7 @@ from typing import Any
 
 from . import manifest as manifests
 from .errors import PlexDatabaseError
-from .files import FileOperations, megabytes, require_space
+from .files import FileOperations, make_folder, megabytes, require_space
 from .pair import BLOBS, LIBRARY, MANIFEST, NAMES, holders, remove_empty_side_files, side_files
 from .reader import connect_live, iterate, number, open_closed, rows, tables
 
@@ -56,7 +56,7 @@ def take(
             raise PlexDatabaseError(
                 f"Expected {name} in {databases}, found no such file: check the path of Plex's configuration."
             )
-    destination.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(destination)
     require_space(destination, size_of(databases), f"The snapshot of {databases}")
     operations = FileOperations()
     partial = {name: destination / f".{name}.partial" for name in NAMES}
@@ -82,6 +82,13 @@ def take(
     manifest = manifests.build(destination, source, plex_version, copy)
     operations.write_text(destination / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     return manifest
+
+
+def remove(destination: Path) -> None:
+    """Remove a snapshot, whole or half made, so that there is never room needed for it and its successor."""
+    for name in (MANIFEST, *NAMES):
+        (destination / name).unlink(missing_ok=True)
+        (destination / f".{name}.partial").unlink(missing_ok=True)
 
 
 def statistics_words(manifest: Mapping[str, Any]) -> str:

@@ -319,6 +319,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
             return
         write_private(folder.path / "summary.json", _json(summary))
         write_private(folder.path / "report.html", render_report(summary, self._masker.value(events)))
+        folder.keep_private()
         self._event("run_ended", status=summary["status"])
         failure = summary["failure"]
         told = any(event["event"] == "result_checked" for event in this_time(events))
