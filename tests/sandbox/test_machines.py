@@ -325,6 +325,14 @@ def test_without_sqlite3_python_cannot_import_it_and_nothing_else_suffers(
     assert "ModuleNotFoundError: No module named '_sqlite3'" in failed.stderr
 
 
+def test_a_small_disk_is_small_for_every_python_there(start: Callable[..., Machine], keys: Path) -> None:
+    machine = start({"disk_free": 20 * 1024**2, "no_sqlite3": True})
+    code = "import os, shutil; s = os.statvfs('.'); print(s.f_bavail * s.f_frsize, shutil.disk_usage('/').free)"
+    found = run(machine, keys, f'{sys.executable} -c "{code}"')
+    assert found.stdout.split() == ["20971520", "20971520"]
+    assert run(machine, keys, f"{sys.executable} -c 'import sqlite3'").returncode == 1
+
+
 def test_a_truncated_file_ends_early_over_sftp_and_only_the_one_that_is_named(
     start: Callable[..., Machine], keys: Path, tmp_path: Path
 ) -> None:
