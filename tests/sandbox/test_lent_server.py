@@ -109,6 +109,7 @@ def lent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lent]:
         "ansible_user": state["home"]["user"],
         "ansible_ssh_private_key_file": state["home"]["ssh_key"],
         "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o IdentitiesOnly=yes",
+        "ansible_pipelining": True,
     }
     inventory.write_text(json.dumps({"plex_cloud": {"hosts": {"lent": host}}}), encoding="utf-8")
     given = Lent(box, machine, inventory)
