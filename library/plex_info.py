@@ -23,6 +23,10 @@ options:
     type: list
     elements: str
     default: []
+  processor:
+    description: Processor that Sonic analysis would run on, such as V(x86_64). Without it, this machine's.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -96,7 +100,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         str(library.id): asdict(counters.read(Path(databases), [library.id])) if databases else {}
         for library in libraries
     }
-    problems = sonic.problems(client, server)
+    problems = sonic.problems(client, server, machine=module.params["processor"])
     return {
         "changed": False,
         "server": asdict(server),
@@ -116,6 +120,7 @@ def main() -> None:
         **connection_spec(),
         "database_dir": {"type": "path"},
         "known": {"type": "list", "elements": "str", "default": []},
+        "processor": {"type": "str", "default": ""},
     }
     run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work)
 

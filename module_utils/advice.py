@@ -20,6 +20,13 @@ _SQLITE3 = (
 
 _TABLE: Sequence[tuple[tuple[str, ...], str]] = (
     (
+        ("sonic analysis is not possible",),
+        (
+            "Sonic analysis needs Plex Pass on the account, Plex 1.24 or newer and an x86-64 processor; "
+            "plexburst_skip_sonic=true brings all else home."
+        ),
+    ),
+    (
         ("out of stock", "out_of_stock", "shortage", "no stock"),
         (
             "Set plexburst_zone to another zone, or name more types in plexburst_instance_types; stock changes "

@@ -33,6 +33,8 @@ NEXT = {
     "memory ran out. Then run again.",
     "plex_restarting": "Look at Plex's log (logs/ of the run folder); a damaged database shows only there. Home's was "
     "not touched.",
+    "disk_full": "Nothing at home was touched. Give the indexer a larger disk (plexburst_volume_size_gb), or make room "
+    "on a machine of your own, then run again.",
     "timeout": "Run again to go on where this ended, or choose a more patient profile (plexburst_profile).",
 }
 """By a verdict's reason, where the verdict's own advice tells what was done rather than what to do."""

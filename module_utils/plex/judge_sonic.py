@@ -42,7 +42,9 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.signs import (
 
 REFRESH_CPU_PERCENT = 50.0
 """The 81,035 incident ran at 407 %; half a core without any analyzer process is work that is not Sonic."""
-MISMATCH_TRACKS = 50
+MISMATCH_WORKING, MISMATCH_SETTLED = 50, 5
+"""So many tracks say that marks and vectors disagree: while Plex works, which writes them into two databases one after
+the other; and once nothing works on tracks any more. A track or two without a vector may just be odd tracks."""
 FAILING_ANALYZERS = 3
 
 
@@ -66,11 +68,16 @@ def judge_sonic(task: Task, window: Sequence[Sample], profile: Profile, now: flo
         "restarts": task.restarts,
         "cpu_percent": cpu_now(window),
     }
-    mismatch = vanished("tracks", begun.sonic_total, last.sonic_total) or _mismatch(begun, last, newest, evidence)
+    resting, rest_seconds = trailing(window, lambda sample: sample.answered and not _sonic_works(sample), now)
+    settled = resting >= 2 and rest_seconds >= profile.quiet_for
+    mismatch = vanished("tracks", begun.sonic_total, last.sonic_total) or _mismatch(
+        begun, last, newest, evidence, MISMATCH_SETTLED if settled else MISMATCH_WORKING
+    )
     if mismatch is not None:
         return mismatch
-    resting, rest_seconds = trailing(window, lambda sample: sample.answered and not _sonic_works(sample), now)
     if last.sonic_pending == 0:
+        if resting and _apart(begun, last, MISMATCH_SETTLED):
+            return ending(window, "vectors_awaited", evidence, profile)
         if resting:
             return Verdict(COMPLETE, "", evidence)
         note = "these sections are done; Plex's one queue still holds albums, artists or other music sections"
@@ -89,15 +96,25 @@ def _sonic_works(sample: Sample) -> bool:
     return bool(sample.of_kind("music_analyzer")) or any(is_sonic(activity) for activity in sample.activities)
 
 
-def _mismatch(begun: Counters, last: Counters, sample: Sample, evidence: dict[str, Any]) -> Verdict | None:
-    """Two counts of the same thing that go apart: neither is to be trusted."""
+def _apart(begun: Counters, last: Counters, tracks: int) -> str:
+    """In words, how marks and vectors went apart since the beginning; '' when they did not, or by fewer tracks.
+
+    Where the totals agree nothing is wrong: a vector that was there before its track's mark is written anew.
+    """
     done, blobs = last.server_sonic_done - begun.server_sonic_done, last.server_sonic_blobs - begun.server_sonic_blobs
-    trouble = ""
-    if max(done, blobs) >= MISMATCH_TRACKS and min(done, blobs) <= 0.1 * max(done, blobs):
-        trouble = f"metadata_items gained {done} tracks with Sonic data while blobs.db gained {blobs} vectors"
-    elif last.sonic_done > last.sonic_total:
+    agree = abs(last.server_sonic_done - last.server_sonic_blobs) < tracks
+    if agree or max(done, blobs) < tracks or min(done, blobs) > 0.1 * max(done, blobs):
+        return ""
+    return f"metadata_items gained {done} tracks with Sonic data while blobs.db gained {blobs} vectors"
+
+
+def _mismatch(begun: Counters, last: Counters, sample: Sample, evidence: dict[str, Any], tracks: int) -> Verdict | None:
+    """Two counts of the same thing that go apart: neither is to be trusted."""
+    trouble = _apart(begun, last, tracks)
+    hint = " plexburst_skip_sonic=true brings all else home." if trouble else ""
+    if not trouble and last.sonic_done > last.sonic_total:
         trouble = f"{last.sonic_done} tracks done of {last.sonic_total}"
-    elif (
+    elif not trouble and (
         sample.api_total is not None
         and last.sonic_pending == 0
         # The API also lists what is in the trash.
@@ -110,8 +127,8 @@ def _mismatch(begun: Counters, last: Counters, sample: Sample, evidence: dict[st
         STALLED,
         "counter_mismatch",
         {**evidence, "counts": trouble},
-        f"Two counts disagree: {trouble}. Nothing is called complete on that; this Plex version may keep "
-        "the mark elsewhere.",
+        f"Two counts disagree: {trouble}. Nothing is called complete on that; this Plex version may keep its Sonic "
+        f"data elsewhere.{hint}",
     )
 
 

@@ -8,6 +8,7 @@ The end of a task is recognised from positive signs; these values are the fallba
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -89,7 +90,9 @@ _SPECIAL = {("cloud_standard", "sonic"): "cloud_intensive", ("cloud_standard", "
 _SECTION_TIMEOUT = {"movie": 14400.0, "show": 7200.0, "artist": 14400.0, "photo": 28800.0}
 
 
-def resolve(name: str, task: str, section_type: str = "", overrides: Mapping[str, float] | None = None) -> Profile:
+def resolve(
+    name: str, task: str, section_type: str = "", overrides: Mapping[str, float | str] | None = None
+) -> Profile:
     """The profile for one task on one kind of section.
 
     `overrides` replaces single values by field name. Raises ValueError, in words, on an unknown name, task or value.
@@ -105,9 +108,12 @@ def resolve(name: str, task: str, section_type: str = "", overrides: Mapping[str
     for key, value in (overrides or {}).items():
         if key not in known:
             raise ValueError(f"A profile has no value {key!r}. Known: {', '.join(sorted(known))}.")
-        number = float(value)
-        if number < 0:
-            raise ValueError(f"Profile value {key} must not be negative, got {value!r}.")
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"Profile value {key} must be a number, got {value!r}.") from None
+        if not 0 <= number < math.inf:
+            raise ValueError(f"Profile value {key} must not be negative or endless, got {value!r}.")
         change: dict[str, Any] = {key: int(number) if key in ("restarts", "min_free_bytes") else number}
         profile = replace(profile, **change)
     return profile

@@ -23,6 +23,20 @@ from sandbox.machines.troubles import Troubles
 
 _PR_SET_CHILD_SUBREAPER = 36
 _SHADOW = """raise ModuleNotFoundError("No module named '_sqlite3' (sandbox fault no_sqlite3)", name="_sqlite3")\n"""
+# Python imports it at its start when it finds it; shutil.disk_usage asks os.statvfs too.
+_SMALL_DISK = """import os
+
+_real = os.statvfs
+
+
+def statvfs(path):
+    found = list(_real(path))
+    found[3] = found[4] = {free} // found[1]  # f_bfree and f_bavail, in blocks of f_frsize
+    return os.statvfs_result(found)
+
+
+os.statvfs = statvfs
+"""
 
 
 class Runner:
@@ -133,13 +147,22 @@ class Runner:
             "SANDBOX_MACHINE": self._options.id,
             **compiled.environment(self._folder.parent),
         }
+        shadows = []
         if self._fault("no_sqlite3"):
-            shadow = self._folder / "etc" / "no-sqlite3"
-            (shadow / "sqlite3").mkdir(parents=True, exist_ok=True)
-            for module in (shadow / "sqlite3" / "__init__.py", shadow / "_sqlite3.py"):
-                module.write_text(_SHADOW, encoding="utf-8")
-            environment["PYTHONPATH"] = f"{shadow}:{environment['PYTHONPATH']}"
+            shadows.append(self._shadow("no-sqlite3", {"sqlite3/__init__.py": _SHADOW, "_sqlite3.py": _SHADOW}))
+        if (free := self._fault("disk_free")) is not None:
+            shadows.append(self._shadow("small-disk", {"sitecustomize.py": _SMALL_DISK.format(free=int(free))}))
+        if shadows:
+            environment["PYTHONPATH"] = os.pathsep.join([*shadows, environment["PYTHONPATH"]])
         return environment
+
+    def _shadow(self, name: str, modules: dict[str, str]) -> str:
+        """A folder of modules that this machine's Python finds before its own."""
+        folder = self._folder / "etc" / name
+        for file, text in modules.items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text(text, encoding="utf-8")
+        return str(folder)
 
     def _fault(self, name: str) -> Any:
         return self._faults.get(name) if self._faults else None

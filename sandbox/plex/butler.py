@@ -223,7 +223,8 @@ class Sonic:
                 if not error:
                     analyzer = analyzer or runtime.start_child(children.ANALYZER, [])
                     while runtime.faults.get("sonic_stuck") and not self._ending():
-                        analyzer.ask({"burn": 0.2})
+                        analyzer.ask({"burn": 0.05})
+                        self._stop.wait(0.2)
                     try:
                         answer = analyzer.ask({"wav": str(track.wav)})
                     except ChildError as lost:
@@ -237,7 +238,8 @@ class Sonic:
                     runtime.log.write("WARN", f"Music analysis of track {track.track} failed: {error}")
                     self._butler.add_failure(track.track)
                     continue
-                runtime.library.write_sonic(track.track, vector)
+                only = str(runtime.faults.get("sonic_writes_only") or "")
+                runtime.library.write_sonic(track.track, vector, only=only)
                 done += 1
                 self._activity.subtitle = f"{done} tracks analysed"
         finally:

@@ -381,17 +381,23 @@ class Library:
         ).fetchall()
         return [(int(row[0]), str(row[1])) for row in rows if row[1] is not None]
 
-    def write_sonic(self, track_id: int, vector: Sequence[float]) -> None:
+    def write_sonic(self, track_id: int, vector: Sequence[float], *, only: str = "") -> None:
         """What the server writes for an analysed track: the mark in ``extra_data``, the vector (type 7) in blobs.db.
 
-        An album, then its artist, gets the mark once all its living tracks have it. Raises LibraryError for an unknown
-        track.
+        An album, then its artist, gets the mark once all its living tracks have it. ``only``: ``marks`` or ``vectors``
+        leaves the other out. Raises LibraryError for an unknown track.
         """
         if len(vector) != SONIC_FLOATS:
             raise LibraryError(f"A Sonic vector has {SONIC_FLOATS} numbers, found {len(vector)}.")
         row = self.library.execute("SELECT parent_id, guid FROM metadata_items WHERE id=?", (track_id,)).fetchone()
         if row is None:
             raise LibraryError(f"There is no track {track_id}.")
+        if only != "marks":
+            self._write_vector(track_id, row[1], vector)
+        if only != "vectors":
+            self._write_marks(track_id, row[0])
+
+    def _write_vector(self, track_id: int, guid: str, vector: Sequence[float]) -> None:
         text = ",".join(f"{value:.6f}" for value in vector)
         with db.writing(self.pair.blobs) as blobs:
             blobs.execute(
@@ -401,11 +407,12 @@ class Library:
             blobs.execute(
                 "INSERT INTO blobs(blob, linked_type, linked_id, linked_guid, created_at, blob_type) VALUES(?,"
                 " 'metadata_item', ?, ?, ?, ?)",
-                (gzip.compress(text.encode("ascii"), mtime=0), track_id, row[1], self.now(), db.BLOB_SONIC),
+                (gzip.compress(text.encode("ascii"), mtime=0), track_id, guid, self.now(), db.BLOB_SONIC),
             )
+
+    def _write_marks(self, track_id: int, parent: int | None) -> None:
         with db.writing(self.library) as connection:
             self._mark_sonic(connection, track_id)
-            parent = row[0]
             while parent is not None:
                 left = connection.execute(
                     "SELECT 1 FROM metadata_items WHERE parent_id=? AND +deleted_at IS NULL"

@@ -407,12 +407,12 @@ class Runtime:
             self.run_scanner(arguments, lambda: False)
 
     def work_in_transcoder(self, seconds: float, should_stop: Callable[[], bool]) -> None:
-        """A ``Plex Transcoder`` that works for so long (half of the time, on one core), with no activity of its own."""
+        """A ``Plex Transcoder`` that works for so long (on a fifth of a core), with no activity of its own."""
         child = self.start_child(children.TRANSCODER, [])
         try:
             end = time.monotonic() + seconds
             while time.monotonic() < end and not should_stop() and not self.stopping.wait(0.2):
-                child.ask({"burn": 0.2})
+                child.ask({"burn": 0.05})
         finally:
             self.end_child(child)
 

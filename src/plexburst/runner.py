@@ -7,12 +7,14 @@
     print(ended.status, ended.summary["cost"])
 
 ansible-runner writes the whole environment and everything that happens into its folder; here that is a private
-temporary one, which is removed again. What is to be kept is in the run folder.
+temporary one, which is removed again. What is to be kept is in the run folder. No process of Ansible outlives its run
+(processes.py).
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import signal
@@ -27,6 +29,7 @@ from typing import Any
 
 import ansible_runner
 
+from plexburst import processes
 from plexburst.collection import PROJECT, make_importable
 
 make_importable()
@@ -35,6 +38,10 @@ from ansible_collections.plexburst.core.plugins.module_utils.masking import Mask
 
 Event = dict[str, Any]
 """An event as ansible-runner gives it; a progress line is one with ``event: verbose`` and the line in ``stdout``."""
+
+LOG = logging.getLogger(__name__)
+SOCKET_BYTES = 104 - len("/0123456789") - len(".0123456789abcdef")
+"""A socket's path ends at 104 bytes on some systems; Ansible adds a name to the folder, and ssh one while it binds."""
 
 CUT_SHORT = ("canceled", "timeout")
 """How a run ends that was stopped: nothing of it came after that, so an instance may still be there."""
@@ -47,6 +54,7 @@ class Ended:
     ``rc``: exit code of ansible-playbook, 254 when it was stopped. ``status``: ansible-runner's word (successful,
     failed, canceled, timeout). ``run_dir`` and ``summary`` (summary.json): None when the run did not get that far.
     ``released``: None unless the run was stopped; then whether reap.yml removed what it had made.
+    ``running``: ids of processes of the run that could not be ended; None where that cannot be seen (no /proc: macOS).
     """
 
     rc: int
@@ -54,6 +62,7 @@ class Ended:
     run_dir: Path | None
     summary: dict[str, Any] | None
     released: bool | None = None
+    running: tuple[int, ...] | None = ()
 
 
 def run(
@@ -73,8 +82,8 @@ def run(
     ``extravars`` are settings; a secret is never among them, only the path of a file that holds it (ValueError
     otherwise). ``arguments`` are further ones for ansible-playbook, such as ``--check``. ``event_handler`` gets every
     event as it happens. ``timeout`` in seconds; ``cancel`` is asked all the time whether to stop; in the main thread
-    SIGTERM and Ctrl-C stop the run as well. A stopped ansible-playbook runs nothing more, so with ``release`` what the
-    run made in the cloud is then removed by reap.yml; home thaws with its next run.
+    SIGTERM and Ctrl-C stop the run as well. A stopped ansible-playbook runs nothing more, and its processes are ended;
+    with ``release`` what the run made in the cloud is then removed by reap.yml; home thaws with its next run.
     Raises FileNotFoundError for a playbook or inventory that does not exist.
     """
     variables = _checked(extravars or {})
@@ -130,21 +139,44 @@ def _run(
         given = Path(private) / "extravars.json"
         with os.fdopen(os.open(given, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
             json.dump(dict(extravars), stream)
-        runner = ansible_runner.run(
-            private_data_dir=private,
-            playbook=str(playbook),
-            inventory=str(inventory),
-            # A file, not `extravars`: those would be seen in the list of processes.
-            cmdline=shlex.join(["-e", f"@{given}", *arguments]),
-            envvars={"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
-            suppress_env_files=True,
-            quiet=True,
-            event_handler=handle,
-            cancel_callback=cancel,
-            timeout=timeout,
-        )
+        try:
+            runner = ansible_runner.run(
+                private_data_dir=private,
+                playbook=str(playbook),
+                inventory=str(inventory),
+                # A file, not `extravars`: those would be seen in the list of processes.
+                cmdline=shlex.join(["-e", f"@{given}", *arguments]),
+                envvars=_environment(Path(private)),
+                suppress_env_files=True,
+                quiet=True,
+                event_handler=handle,
+                cancel_callback=cancel,
+                timeout=timeout,
+            )
+        finally:
+            running = processes.end(Path(private))
         rc, status = int(runner.rc), str(runner.status)
-    return Ended(rc, status, run_dir, _summary(run_dir))
+    if running is None and status in CUT_SHORT:
+        LOG.warning(
+            "This system has no /proc, so processes that the stopped run left behind were not looked for. Look for "
+            "ansible-playbook in the list of processes and end it: it goes on watching."
+        )
+    elif running:
+        LOG.warning("Processes of the run could not be ended: %s. End them by hand.", ", ".join(map(str, running)))
+    return Ended(rc, status, run_dir, _summary(run_dir), running=running)
+
+
+def _environment(private: Path) -> dict[str, str]:
+    """What is set for ansible-playbook; its mark, and sockets of its own, tell which processes are this run's."""
+    variables = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        processes.MARK: str(private),
+    }
+    sockets = private / "ssh"
+    if len(os.fsencode(sockets)) <= SOCKET_BYTES:
+        # Otherwise they are in Ansible's own folder, shared with others, and their masters end after an idle minute.
+        variables["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(sockets)
+    return variables
 
 
 def _summary(run_dir: Path | None) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from tests.sandbox.evidence import HomeState
 
 pytestmark = pytest.mark.e2e
 
-PATIENCE = json.dumps({"plex_index_profile_overrides": {"silent_after": 400, "missed_after": 400, "timeout": 1200}})
+PATIENCE = json.dumps({"plexburst_profile_overrides": {"silent_after": 400, "missed_after": 400, "timeout": 1200}})
 """The sandbox's profile gives an indexer up after 20 s, those for a cloud after 15 min: what is done here must fit."""
 
 

@@ -124,6 +124,14 @@ class Simulator:
         )
         self._answers(self.url)
 
+    def ready(self, seconds: float = 30.0) -> None:
+        """Wait until Plex serves requests."""
+        end = time.monotonic() + seconds
+        while requests.get(f"{self.url}/identity", timeout=10).status_code != 200:
+            if time.monotonic() > end:
+                raise AssertionError(f"Plex is not ready: {(self.folder / 'processes.log').read_text()[-2000:]}")
+            time.sleep(0.05)
+
     def _start(self, arguments: list[str], variables: dict[str, str]) -> None:
         log = (self.folder / "processes.log").open("ab")
         with log:

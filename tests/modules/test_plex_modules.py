@@ -291,9 +291,10 @@ def test_status_before_there_is_a_database_is_a_sentence(claimed: Simulator) -> 
     assert "/nowhere/at/all" in seen["msg"]
 
 
-def test_info_names_what_this_server_cannot_scan(claimed: Simulator) -> None:
-    info = run_module("plex_info", claimed.connection())
+def test_info_names_what_this_server_cannot_scan_and_a_processor_without_sonic(claimed: Simulator) -> None:
+    info = run_module("plex_info", {**claimed.connection(), "processor": "aarch64"})
     assert {section["foreign"] for section in info["sections"]} == {""}
+    assert info["sonic"]["problems"] == ["Plex has no Sonic analysis for the processor aarch64, only for x86-64"]
 
 
 def test_quiet_keeps_sonic_from_starting_by_itself(claimed: Simulator) -> None:

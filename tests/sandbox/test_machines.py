@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from sandbox import processes
-from sandbox.machines import Machine, cloudinit
+from sandbox.machines import Machine, cloudinit, compiled
 from tests.sandbox.scaleway_client import make_keys, ssh, ssh_options, wait_for
 
 BIG = 10_000_000
@@ -141,7 +141,9 @@ def test_the_environment_is_the_machines_own(machine: Machine, keys: Path) -> No
     values = dict(line.split("=", 1) for line in lines[:-1])
     assert values.pop("PWD") == home
     assert values.pop("PATH").startswith(f"{machine.folder}/bin:")
-    assert values == {"HOME": home, "USER": "root", "LANG": "C.UTF-8", "SANDBOX_MACHINE": machine.machine_id}
+    remembered = compiled.environment(machine.folder)
+    own = {"HOME": home, "USER": "root", "LANG": "C.UTF-8", "SANDBOX_MACHINE": machine.machine_id}
+    assert values == own | remembered
     assert run(machine, keys, "rclone version").stdout.startswith("rclone v")
 
 
@@ -323,6 +325,14 @@ def test_without_sqlite3_python_cannot_import_it_and_nothing_else_suffers(
     failed = run(machine, keys, f"{sys.executable} -c 'import json, ssl; import sqlite3'")
     assert failed.returncode == 1
     assert "ModuleNotFoundError: No module named '_sqlite3'" in failed.stderr
+
+
+def test_a_small_disk_is_small_for_every_python_there(start: Callable[..., Machine], keys: Path) -> None:
+    machine = start({"disk_free": 20 * 1024**2, "no_sqlite3": True})
+    code = "import os, shutil; s = os.statvfs('.'); print(s.f_bavail * s.f_frsize, shutil.disk_usage('/').free)"
+    found = run(machine, keys, f'{sys.executable} -c "{code}"')
+    assert found.stdout.split() == ["20971520", "20971520"]
+    assert run(machine, keys, f"{sys.executable} -c 'import sqlite3'").returncode == 1
 
 
 def test_a_truncated_file_ends_early_over_sftp_and_only_the_one_that_is_named(

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from PIL import Image
 from plexapi.server import PlexServer
 
 from sandbox import media
@@ -529,6 +530,42 @@ def test_stuck_means_a_busy_cpu_and_a_frozen_counter(make: Make) -> None:
     server.set_faults()
     server.idle()
     assert analysed(server) == 12
+
+
+@pytest.mark.parametrize(("only", "marks", "vectors"), [("marks", 12, 0), ("vectors", 0, 12)])
+def test_sonic_may_write_only_marks_or_only_vectors(make: Make, only: str, marks: int, vectors: int) -> None:
+    server = make()
+    server.set_faults(sonic_writes_only=only)
+    server.start()
+    server.call("POST", "/butler/MusicAnalysis")
+    server.idle()
+    assert analysed(server) == marks
+    blobs = sqlite3.connect(server.databases / "com.plexapp.plugins.library.blobs.db")
+    assert blobs.execute("SELECT count(*) FROM blobs WHERE blob_type = 7").fetchone() == (vectors,)
+    blobs.close()
+
+
+def test_a_photo_may_take_long_and_compute_little(make: Make, own_media: Path) -> None:
+    (own_media / "Photos").mkdir()
+    Image.new("RGB", (16, 16)).save(own_media / "Photos" / "one.jpg")
+    server = make(own_media)
+    with Library(server.databases, [Volume(own_media, "/Media")]) as library:
+        photos = library.add_section(
+            "Photos", "photo", "com.plexapp.agents.none", "Plex Photo Scanner", ["/Media/Photos"]
+        )
+    server.set_faults(photo_seconds=3600)
+    server.start()
+    server.call("POST", f"/library/sections/{photos}/refresh")
+    wait_for(lambda: [kid.name() for kid in children(server)] == ["Plex Media Scanner"])
+    (scanner,) = children(server)
+    wait_for(lambda: scanner.status() == psutil.STATUS_SLEEPING)
+    before = scanner.cpu_times().user
+    wait_for(lambda: scanner.cpu_times().user > before + 0.05)
+    count = "SELECT count(*) FROM metadata_items WHERE metadata_type = 13"
+    assert query(server, count) == [(0,)]
+    server.set_faults()
+    server.idle()
+    assert query(server, count) == [(1,)]
 
 
 def test_a_refresh_of_all_metadata_comes_before_sonic_once(make: Make) -> None:

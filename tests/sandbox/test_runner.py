@@ -50,6 +50,19 @@ def prepared(stage: Stage, plays: str) -> tuple[Path, Path, dict[str, Any]]:
     return stage.path / "small.yml", stage.path / "inventory.yml", given
 
 
+def running(folder: Path) -> dict[int, str]:
+    """The processes that name this folder, among their arguments or in their environment, but this one."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            held = (process / "cmdline").read_bytes() + b"\0" + (process / "environ").read_bytes()
+        except OSError:  # it has ended meanwhile, or is somebody else's
+            continue
+        if f"{folder}/".encode() in held and int(process.name) != os.getpid():
+            found[int(process.name)] = held[:300].decode(errors="replace")
+    return found
+
+
 def test_a_run_gives_back_its_summary_and_leaves_no_private_folder(stage: Stage) -> None:
     playbook, inventory, given = prepared(stage, play("work", "localhost", NOTE))
     events: list[Event] = []
@@ -107,10 +120,12 @@ def test_a_run_that_takes_too_long_or_is_cancelled_is_stopped(stage: Stage) -> N
         waiting.append(event["event"] == "playbook_on_task_start" and event["event_data"]["task"] == "Wait")
 
     ended = run(playbook, inventory, given, event_handler=watch, cancel=lambda: any(waiting))
-    assert (ended.rc, ended.status, ended.summary) == (254, "canceled", None)
+    assert (ended.rc, ended.status, ended.summary, ended.running) == (254, "canceled", None, ())
     assert ended.released is True  # there is no cloud, so nothing to remove
     assert signal.getsignal(signal.SIGINT) is before
+    assert running(stage.path) == {}
     assert run(playbook, inventory, given, timeout=4, release=False).status == "timeout"
+    assert running(stage.path) == {}
 
 
 def test_a_secret_is_refused_as_a_variable(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,10 +162,14 @@ def test_a_stopped_run_leaves_nothing_in_the_cloud(
     monkeypatch.chdir("/")
     for name, value in box.ansible_env().items():
         monkeypatch.setenv(name, value)
+    short = Path(tempfile.mkdtemp(prefix="pb-", dir="/tmp"))  # where pytest's folders are too deep for a socket
+    monkeypatch.setattr(tempfile, "tempdir", str(short))
     made: list[bool] = []
+    masters: set[str] = set()
 
     def watch(event: Event) -> None:
         made.append(event["event"] == "playbook_on_play_start" and event["event_data"]["name"].startswith("Prepare"))
+        masters.update(words for words in running(short).values() if words.startswith("ssh: "))
 
     ended = run(
         "delta_sync.yml",
@@ -162,3 +181,6 @@ def test_a_stopped_run_leaves_nothing_in_the_cloud(
     assert (ended.status, ended.released) == ("canceled", True)
     assert {row["kind"] for row in box.ledger()} == {"server", "ip", "volume"}
     assert alive(box.ledger()) == []
+    assert masters
+    assert running(short) == {}
+    short.rmdir()

@@ -13,6 +13,7 @@ import pytest
 from scaleway.instance.v1 import Server
 
 from sandbox import processes
+from sandbox.machines import compiled
 from tests.sandbox.scaleway_client import Cloud, make_keys, ssh, wait_for
 from tests.sandbox.scaleway_client import cloud as make_cloud
 
@@ -112,5 +113,5 @@ def test_poweroff_closes_ssh_and_poweron_opens_it_again_on_a_new_dynamic_address
 def test_nothing_of_our_environment_reaches_a_machine(cloud: Cloud, keys: Path, server: tuple[Server, str]) -> None:
     _, address = server
     names = {line.partition("=")[0] for line in ssh(keys, address, "env").stdout.splitlines()}
-    assert names == {"HOME", "PATH", "USER", "LANG", "SANDBOX_MACHINE", "PWD"}
+    assert names == {"HOME", "PATH", "USER", "LANG", "SANDBOX_MACHINE", "PWD", "PYTHONPATH", compiled.VARIABLE}
     assert os.environ["HOME"] not in ssh(keys, address, "echo $HOME ~ ~root").stdout.split()

@@ -167,6 +167,52 @@ def test_two_counts_that_go_apart_are_never_called_progress() -> None:
     assert (verdict.state, verdict.reason) == (STALLED, "counter_mismatch")
 
 
+def small(t: float, *, end: float = 120, **kept: int) -> dict[str, Any]:
+    """A library of 12 tracks whose analysis works until `end`; `kept` stays as it was all the time."""
+    done = min(12, int(12 * t / end))
+    counts = counters(**{"sonic_total": 12, "sonic_done": done, **kept})
+    works = (process("music_analyzer", t, pid=60),) if t < end else ()
+    return {"processes": (server(0.01 * t), *works), "counters": counts}
+
+
+FEW = task("sonic", before=counters(sonic_total=12, sonic_done=0))
+
+
+def test_a_small_library_is_not_complete_on_marks_without_vectors() -> None:
+    samples = every(20, 400, lambda t: small(t, server_sonic_blobs=0))
+    verdict, at = replay(FEW, samples, SONIC)
+    assert (verdict.state, verdict.reason) == (STALLED, "counter_mismatch")
+    assert "gained 12 tracks with Sonic data while blobs.db gained 0 vectors" in verdict.advice
+    # They are waited for as long as an end that only silence shows.
+    assert at == 120 + SONIC.quiet_for
+    waiting = judge(FEW, [one for one in samples if one.at <= 140], SONIC, 140)
+    assert (waiting.state, waiting.reason) == (RUNNING, "vectors_awaited")
+
+
+def test_vectors_without_marks_are_no_empty_queue() -> None:
+    verdict, _ = replay(FEW, every(20, 400, lambda t: small(t, sonic_done=0, server_sonic_blobs=int(t / 10))), SONIC)
+    assert (verdict.state, verdict.reason) == (STALLED, "counter_mismatch")
+
+
+def test_vectors_that_come_late_are_waited_for() -> None:
+    late = every(20, 400, lambda t: small(t, server_sonic_blobs=12 if t > 180 else 0))
+    verdict, at = replay(FEW, late, SONIC)
+    assert (verdict.state, at) == (COMPLETE, 200)
+
+
+def test_tracks_whose_vectors_were_there_before_are_complete() -> None:
+    before = task("sonic", before=counters(sonic_total=12, sonic_done=0, server_sonic_blobs=12))
+    verdict, at = replay(before, every(20, 400, lambda t: small(t, server_sonic_blobs=12)), SONIC)
+    assert (verdict.state, at) == (COMPLETE, 120)
+
+
+def test_a_few_tracks_without_a_vector_are_only_odd_tracks() -> None:
+    four = task("sonic", before=counters(sonic_total=12, sonic_done=8))
+    last = {"sonic_total": 12, "sonic_done": 12, "server_sonic_blobs": 8}
+    verdict, _ = replay(four, [sample(0, counters=counters(**last))], SONIC)
+    assert verdict.state == COMPLETE
+
+
 def test_an_api_that_counts_other_tracks_blocks_complete() -> None:
     done = counters(sonic_done=456534)
     verdict, _ = replay(task("sonic"), [sample(0, counters=done, api_total=456000)], SONIC)
