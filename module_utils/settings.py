@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.plexburst.core.plugins.module_utils.plex import window
 
 PREFIX = "plexburst_"
 EXEMPT = frozenset({"plexburst_phase"})
@@ -169,6 +170,10 @@ def _contradictions(values: Mapping[str, Any], must: Sequence[str]) -> list[str]
         problems.append("plexburst_instance_types is empty: name at least one type, or set plexburst_provider to none.")
     if values["provider"] == "none" and values["keep_instance"]:
         problems.append("plexburst_keep_instance says nothing when plexburst_provider is none: no instance is made.")
+    try:
+        window.parse(values["install_window"])
+    except ValueError as error:
+        problems.append(f"plexburst_install_window: {error}")
     paths = [entry["path"] for entry in values["media"]]
     problems.extend(
         f"plexburst_media: the path {path!r} must be absolute, as Plex at home sees it."
