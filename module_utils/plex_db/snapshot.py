@@ -24,7 +24,7 @@ from typing import Any
 from . import manifest as manifests
 from .errors import PlexDatabaseError
 from .files import FileOperations, megabytes, require_space
-from .pair import BLOBS, LIBRARY, MANIFEST, NAMES, holders, remove_empty_side_files, side_files
+from .pair import BLOBS, LIBRARY, MANIFEST, NAMES, forget_side_files, holders, remove_empty_side_files, side_files
 from .reader import connect_live, iterate, number, open_closed, rows, tables
 
 ATTEMPTS = 5
@@ -68,6 +68,7 @@ def take(
             copy["dropped_statistics"] = _drop_statistics(partial[LIBRARY])
         for path in partial.values():
             operations.sync_file(path)
+        forget_side_files(destination)
         for name, path in partial.items():
             operations.replace(path, destination / name)
     finally:
