@@ -170,6 +170,12 @@ def _contradictions(values: Mapping[str, Any], must: Sequence[str]) -> list[str]
         problems.append("plexburst_instance_types is empty: name at least one type, or set plexburst_provider to none.")
     if values["provider"] == "none" and values["keep_instance"]:
         problems.append("plexburst_keep_instance says nothing when plexburst_provider is none: no instance is made.")
+    if values["apply"] == "sonic":
+        problems.extend(
+            f"plexburst_{name} leaves Sonic out, and with plexburst_apply=sonic nothing else comes home: choose one."
+            for name in ("skip_sonic", "quick_test")
+            if values[name]
+        )
     try:
         window.parse(values["install_window"])
     except ValueError as error:

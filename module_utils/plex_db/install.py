@@ -256,6 +256,17 @@ def list_backups(backups: Path) -> list[Path]:
     return sorted(path for path in found if all((path / name).is_file() for name in NAMES))
 
 
+def describe_backups(backups: Path) -> list[dict[str, str]]:
+    """The complete backups, oldest first: name, when they were made, by which run, and what for (`installation` or
+    `rollback`)."""
+    found = []
+    for path in list_backups(backups):
+        manifest = read_json_object(path / MANIFEST, "the manifest of a backup")
+        about = {key: str(manifest.get(key, "")) for key in ("created_at", "run_id", "kind")}
+        found.append({"name": path.name, **about})
+    return found
+
+
 def seal(backup: Path, *, dry_run: bool = False, operations: FileOperations | None = None) -> bool:
     """Add the SHA-256 of its files to a backup's manifest (slow for large pairs: done while Plex is up again).
 
@@ -293,12 +304,11 @@ def _sweep(backups: Path, databases: Path, ops: FileOperations) -> None:
     """
     if not backups.is_dir():
         return
-    living = {_inode(databases / name) for name in NAMES}
     whole = set(list_backups(backups))
     for path in sorted(backups.iterdir()):
         if not path.is_dir() or not _BACKUP_NAME.fullmatch(path.name):
             continue
-        if path not in whole or living & {_inode(path / name) for name in NAMES}:
+        if path not in whole or any(_is_same_file(path / name, databases / name) for name in NAMES):
             _discard(path, ops)
 
 
@@ -469,6 +479,13 @@ def _verify(backup: Path) -> None:
             raise PlexDatabaseError(
                 f"The backup {backup / name} is damaged: its SHA-256 differs from its manifest. Choose another one."
             )
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    """Two names of one file; numbers of another file system do not mislead, and neither do those without a link."""
+    if not (one.exists() and other.exists()):
+        return False
+    return one.samefile(other) and one.stat().st_nlink > 1
 
 
 def _inode(path: Path) -> int:

@@ -16,6 +16,7 @@ from sandbox.plex import database as db
 from sandbox.plex import items
 from sandbox.plex.activities import Activity, ScanJob
 from sandbox.plex.butler import BUTLER_TASKS
+from sandbox.plex.household import Household
 from sandbox.plex.nodes import Node, Value, container, maintenance, refuse, respond
 from sandbox.plex.plextv_client import ClaimError
 from sandbox.plex.preferences import SETTINGS, TRUE_WORDS, Setting
@@ -45,6 +46,7 @@ class Api(Simulator):
     def __init__(self, runtime: Runtime, name: str) -> None:
         super().__init__(name, runtime.faults)
         self.runtime = runtime
+        self.household = Household(runtime, lambda keys: self._renderer().nodes(self._rows(keys)))
         self._ready = threading.Event()
         self._flying = 0
         self._flight = threading.Condition()
@@ -128,10 +130,10 @@ class Api(Simulator):
         self.route("DELETE", "/butler", self.stop_butler)
         self.route("POST", "/butler/{task}", self.start_task)
         self.route("DELETE", "/butler/{task}", self.stop_task)
-        self.route("GET", "/status/sessions", self.sessions)
-        self.route("GET", "/status/sessions/background", self.conversions)
-        self.route("GET", "/livetv/sessions", self.live_sessions)
-        self.route("GET", "/media/subscriptions/scheduled", self.recordings)
+        self.route("GET", "/status/sessions", self.household.sessions)
+        self.route("GET", "/status/sessions/background", self.household.conversions)
+        self.route("GET", "/livetv/sessions", self.household.live_sessions)
+        self.route("GET", "/media/subscriptions/scheduled", self.household.recordings)
         self.route("GET", "/myplex/account", self.account)
         self.route("DELETE", "/myplex/account", self.unclaim)
         self.route("POST", "/myplex/claim", self.claim)
@@ -267,24 +269,7 @@ class Api(Simulator):
             if activity.named_section is not None:
                 node.add(Node("Context", {"librarySectionID": str(activity.named_section)}))
             nodes.append(node)
-        answer = container(nodes)
-        for item in self._affected("downloading"):
-            # A download to a player shows nowhere else (shape: Tautulli issue 1451).
-            answer.add(
-                Node(
-                    "Activity",
-                    {
-                        "uuid": f"download-{item.attributes['ratingKey']}",
-                        "type": "media.download",
-                        "cancellable": False,
-                        "userID": 1,
-                        "title": "Downloading Media",
-                        "subtitle": item.attributes["title"],
-                        "progress": 40,
-                    },
-                )
-            )
-        answer.attributes["size"] = len(answer.children)
+        answer = container([*nodes, *self.household.downloads()])
         if "application/json" not in request.header("Accept"):
             return respond(request, answer)
         # In JSON the context is an object, not a list.
@@ -345,124 +330,6 @@ class Api(Simulator):
         """200 stopped, 404 no such task or it does not run."""
         name = request.params["task"]
         return _ok() if name in BUTLER_TASKS and self.runtime.butler.stop(name) else refuse(404, "Not Found")
-
-    def sessions(self, request: Request) -> Response:
-        """Playbacks: whoever the fault ``playing`` (a list of rating keys) says is watching."""
-        account = self.runtime.preferences.get("PlexOnlineUsername") or "Administrator"
-        nodes = self._affected("playing")
-        for number, node in enumerate(nodes, 1):
-            node.attributes["sessionKey"] = str(number)
-            node.add(Node("User", {"id": "1", "title": account}))
-            node.add(
-                Node(
-                    "Player",
-                    {
-                        "address": "127.0.0.1",
-                        "local": True,
-                        "machineIdentifier": f"player-{number}",
-                        "platform": "Linux",
-                        "product": "Plex for Linux",
-                        "state": "playing",
-                        "title": "Living room",
-                        "userID": 1,
-                    },
-                )
-            )
-            node.add(Node("Session", {"id": f"session-{number}", "bandwidth": 320, "location": "lan"}))
-        return respond(request, container(nodes))
-
-    def _affected(self, fault: str) -> list[Node]:
-        """The items whose rating keys a fault names; one that is not there would make a test green for nothing."""
-        keys = [int(key) for key in self.runtime.faults.get(fault, [])]
-        rows = self._rows(keys)
-        if len(rows) != len(keys):
-            raise ValueError(f"The fault {fault} names {keys}, and not all of these items exist.")
-        return self._renderer().nodes(rows)
-
-    def conversions(self, request: Request) -> Response:
-        """Background transcodes: the rating keys of the fault ``converting``."""
-        nodes = [
-            Node(
-                "TranscodeJob",
-                {
-                    "type": "transcode",
-                    "key": f"/status/sessions/background/{node.attributes['ratingKey']}",
-                    "ratingKey": node.attributes["ratingKey"],
-                    "title": node.attributes["title"],
-                    "progress": 12.5,
-                    "remaining": 60,
-                    "size": 1000,
-                    "speed": 1.0,
-                    "targetTagID": 1,
-                },
-            )
-            for node in self._affected("converting")
-        ]
-        return respond(request, container(nodes))
-
-    def _dvr(self) -> str:
-        """The status of the recording that runs, by the fault ``recording``: empty for an idle DVR.
-
-        ``no_dvr`` is a server without one, a number an HTTP error.
-        """
-        value = self.runtime.faults.get("recording", "")
-        if value == "no_dvr":
-            # The one error of the specification: "User cannot access DVR on this server".
-            raise Reply(refuse(403, "Forbidden"))
-        if isinstance(value, int):
-            raise Reply(refuse(value, "Internal Server Error"))
-        return str(value)
-
-    def live_sessions(self, request: Request) -> Response:
-        """Tuned channels: a recording tunes one."""
-        status = self._dvr()
-        nodes = [self._airing()] if status == "inprogress" else []
-        return respond(request, container(nodes, status=0))
-
-    def recordings(self, request: Request) -> Response:
-        """Scheduled and running recordings: one that comes some day, and the one of the fault ``recording``."""
-        status = self._dvr()
-        grabs = [("1", "scheduled")] + ([("2", status)] if status else [])
-        nodes = [
-            Node(
-                "MediaGrabOperation",
-                {
-                    "id": f"grab-{number}",
-                    "key": f"/media/grabbers/operations/grab-{number}",
-                    "grabberIdentifier": "tv.plex.grabbers.hdhomerun",
-                    "grabberProtocol": "livetv",
-                    "mediaIndex": 0,
-                    "mediaSubscriptionID": int(number),
-                    "percent": 0 if state == "scheduled" else 33.3,
-                    "currentSize": 0 if state == "scheduled" else 1000,
-                    "provider": "tv.plex.providers.epg.cloud:1",
-                    "status": state,
-                },
-                [self._airing()],
-            )
-            for number, state in grabs
-        ]
-        if "application/json" not in request.header("Accept"):
-            return respond(request, container(nodes))
-        # In JSON what is recorded is an object, not a list.
-        plain = container(nodes).plain()
-        for grab in plain["MediaGrabOperation"]:
-            grab["Metadata"] = grab["Metadata"][0]
-        return Response.json({"MediaContainer": plain})
-
-    def _airing(self) -> Node:
-        return Node(
-            "Video",
-            {
-                "addedAt": 1,
-                "grandparentTitle": "Evening News",
-                "key": "/tv.plex.providers.epg.cloud:1/metadata/1",
-                "ratingKey": "plex://episode/1",
-                "title": "Late Edition",
-                "type": "episode",
-            },
-            json_name="Metadata",
-        )
 
     # -- the account
 

@@ -200,6 +200,12 @@ def test_a_window_that_is_none_is_refused_before_anything_is_paid() -> None:
     assert "02:00-06:00" in problem
 
 
+@pytest.mark.parametrize("other", ["skip_sonic", "quick_test"])
+def test_sonic_alone_does_not_go_without_sonic(other: str) -> None:
+    (problem,) = problems(apply="sonic", **{other: True})
+    assert f"plexburst_{other} leaves Sonic out" in problem
+
+
 def test_a_specification_with_a_mistake_is_refused_with_its_place(tmp_path: Path) -> None:
     wrong = tmp_path / "settings.yml"
     wrong.write_text(
