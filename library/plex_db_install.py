@@ -39,9 +39,10 @@ options:
       - V(rolled_back) puts a backup back; the pair in place becomes a backup.
       - V(recovered) only finishes or takes back an interrupted exchange.
       - V(verified) reads the database of the running server and fails when it holds less than O(manifest) says.
+      - V(listed) only names the backups there are.
       - V(sealed) adds the SHA-256 of its files to a backup's manifest, which may take long and needs no stopped Plex.
     type: str
-    choices: [installed, rolled_back, recovered, sealed, verified]
+    choices: [installed, rolled_back, recovered, sealed, verified, listed]
     default: installed
   databases_dir:
     description: The folder C(Plug-in Support/Databases) of the Plex server.
@@ -134,6 +135,13 @@ recovered:
   returned: success
   type: str
   sample: clean
+backups:
+  description: With O(state=listed), the complete backups, oldest first. Each has its name, when and by which run it was
+    made, and whether for an installation or a rollback.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{name: 20261122T081500Z-20261122-071500-ab12, kind: installation}]
 pruned:
   description: Names of old backups that were removed.
   returned: success
@@ -202,8 +210,11 @@ def act(module: AnsibleModule) -> dict[str, object]:
         "backup": "",
         "watch_state": {"kept": 0, "conflicts": 0},
         "pruned": [],
+        "backups": [],
         "recovered": "clean",
     }
+    if options["state"] == "listed":
+        return {**result, "backups": install.describe_backups(backups)}
     if options["state"] == "verified":
         install.verify(databases, manifest.load(Path(options["manifest"])))
         return result
@@ -241,7 +252,7 @@ def main() -> None:
         argument_spec={
             "state": {
                 "type": "str",
-                "choices": ["installed", "rolled_back", "recovered", "sealed", "verified"],
+                "choices": ["installed", "rolled_back", "recovered", "sealed", "verified", "listed"],
                 "default": "installed",
             },
             "databases_dir": {"type": "path", "required": True},
@@ -263,6 +274,7 @@ def main() -> None:
             ("state", "installed", ["incoming", "backups_dir"]),
             ("state", "rolled_back", ["backups_dir"]),
             ("state", "sealed", ["backups_dir"]),
+            ("state", "listed", ["backups_dir"]),
             ("state", "verified", ["manifest"]),
         ],
         supports_check_mode=True,

@@ -60,6 +60,12 @@ options:
       - The copy keeps its size; the freed pages are zeros, which compress to nothing. The source is only read.
     type: bool
     default: false
+  room_for:
+    description:
+      - How many copies of the pair an installation will lay beside O(databases_dir) later. When there is no room for
+        them nothing is copied.
+    type: int
+    default: 0
   owner:
     description:
       - User that owns the copies, where the user who logs in is not the one who may read Plex's files.
@@ -105,7 +111,7 @@ bytes:
   type: int
   sample: 2300000000
 free:
-  description: Bytes that are left on the file system of O(dest).
+  description: Bytes that are left on the file system of O(dest), without those that O(room_for) copies will need there.
   returned: success
   type: int
   sample: 9000000000
@@ -161,6 +167,7 @@ def main() -> None:
             "plex_version": {"type": "str", "default": ""},
             "attempts": {"type": "int", "default": 5},
             "drop_statistics": {"type": "bool", "default": False},
+            "room_for": {"type": "int", "default": 0},
             "owner": {"type": "str", "default": ""},
             "replace": {"type": "bool", "default": False},
         },
@@ -174,11 +181,13 @@ def main() -> None:
     # file system.
     parent = next(folder for folder in (dest, *dest.absolute().parents) if folder.is_dir())
     target = Path(tempfile.mkdtemp(prefix=".plexburst-check-", dir=parent)) if module.check_mode else dest
+    databases = Path(options["databases_dir"])
     try:
         if options["replace"] and not module.check_mode:
             snapshot.remove(dest)
+        later = snapshot.require_room(databases, options["room_for"]) if databases.is_dir() else 0
         manifest = snapshot.take(
-            Path(options["databases_dir"]),
+            databases,
             target,
             options["source"],
             options["plex_version"],
@@ -194,7 +203,7 @@ def main() -> None:
             shutil.rmtree(target)
     size = sum(entry["size"] for entry in manifest["files"].values())
     advice = snapshot.statistics_words(manifest)
-    free = shutil.disk_usage(parent).free
+    free = shutil.disk_usage(parent).free - (later if parent.stat().st_dev == databases.stat().st_dev else 0)
     module.exit_json(changed=True, manifest=manifest, dest=str(dest), bytes=size, advice=advice, free=free)
 
 

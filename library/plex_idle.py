@@ -1,90 +1,148 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Wait until nobody watches or listens on a Plex server."""
+"""Wait for the moment at which a Plex server may be stopped."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_idle
-short_description: Wait until nobody watches or listens on a Plex server
+short_description: Wait for the moment at which a Plex server may be stopped
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Reads C(/status/sessions) until it is empty; fails when somebody still plays something at the deadline.
-  - A session that is paused counts, for stopping Plex would end it.
+  - Looks at the server until nobody watches or listens, nothing is recorded, downloaded or converted, and the time of
+    the day is within O(window). Fails with who and what was waited for when O(patience) is over.
+  - A session that is paused counts, for stopping Plex would end it. After somebody was seen, it must stay quiet for
+    O(settle), for between two episodes nobody plays for a moment.
+  - A server without DVR (HTTP 404 or 403 where recordings are listed) records nothing. Any other answer that is not the
+    list is no quiet server, and a refused token ends the waiting.
+  - What cannot be seen is a player's download queue between two files. The API shows a queue only to its own player,
+    which goes on when Plex is back.
+  - Each look is one short module call, so a lost line costs a look, and O(tunnel) is opened again.
+  - Shows who and what is waited for.
 extends_documentation_fragment:
   - plexburst.core.plex
   - plexburst.core.plex.reads
 options:
-  deadline:
+  patience:
     description: Seconds to wait altogether.
     type: float
     default: 1800.0
+  window:
+    description: The time of the day, as V(02:00-06:00), at home. Empty means any time.
+    type: str
+    default: ''
+  utc_offset:
+    description: Home's offset from UTC, as V(+0100), for O(window).
+    type: str
+    default: '+0000'
   poll:
     description: Seconds between two looks.
     type: float
-    default: 10.0
+    default: 20.0
+  settle:
+    description: Seconds that it must stay quiet after somebody was seen.
+    type: float
+    default: 60.0
+  version:
+    description: The version that the server must still have. Another one fails at once. Empty means any.
+    type: str
+    default: ''
+  tunnel:
+    description: The options of M(plexburst.core.ssh_tunnel) by which O(base_url) is reached. Empty means no tunnel.
+    type: dict
+    default: {}
+  in_vain:
+    description: What to do when it was waited for in vain; the advice of the failure.
+    type: str
+    default: Try again later, or wait longer.
+  step:
+    description: Set by the action plugin.
+    type: str
+    choices: [alone, look]
+    default: alone
+attributes:
+  action:
+    description: Runs as an action plugin on the controller too.
+    support: full
+    details: It calls the module for each look and waits in between.
 """
 
 EXAMPLES = r"""
 ---
-- name: Wait until nobody watches
+- name: Wait until nobody would notice, at night
   plexburst.core.plex_idle:
     base_url: http://127.0.0.1:40123
     preferences_file: /srv/runs/20261122-071500-ab12/private/Preferences.xml
-    deadline: 600
+    patience: 86400
+    window: 02:00-06:00
+    utc_offset: "{{ ansible_facts['date_time']['tz_offset'] }}"
 """
 
 RETURN = r"""
+---
 waited:
   description: Seconds waited.
   returned: success
   type: float
   sample: 0.1
-sessions:
-  description: How many sessions there are; more than 0 only in check mode.
+looks:
+  description: How often the server was looked at.
   returned: success
   type: int
-  sample: 0
+  sample: 1
+version:
+  description: The version that the server had at the last look.
+  returned: success
+  type: str
+  sample: 1.43.4.10903-e5521bd8c
+busy:
+  description: What a stop would interrupt, each with its kind (watching, recording, downloading, converting) and words.
+    Empty outside of check mode.
+  returned: success
+  type: list
+  elements: dict
+  sample: []
 """
 
-import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import connection_spec, make_client, run
+from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
+    connection_spec,
+    make_client,
+    run,
+)
+from ansible_collections.plexburst.core.plugins.module_utils.plex import quiet
 from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import PlexError
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    """Look until the list of sessions is empty."""
-    params = module.params
-    client = make_client(params)
-    started = time.monotonic()
-    while True:
-        sessions = list(client.call("GET", "/status/sessions").xml())
-        waited = round(time.monotonic() - started, 3)
-        if not sessions or module.check_mode:
-            return {"changed": False, "waited": waited, "sessions": len(sessions)}
-        if waited >= params["deadline"]:
-            titles = ", ".join(repr(session.get("title", "something")) for session in sessions[:3])
-            raise PlexError(
-                f"Somebody is still watching or listening ({len(sessions)} sessions: {titles}) after {waited:.0f} "
-                "seconds, and "
-                "installing would interrupt them. Nothing was changed. Try again later, or wait longer."
-            )
-        time.sleep(params["poll"])
+    """Look once."""
+    if module.params["step"] == "alone":
+        raise PlexError(
+            "plex_idle was reached without its action plugin, so nobody would wait. Use it as plexburst.core.plex_idle "
+            "from a playbook that finds the collection (the top-level playbooks do)."
+        )
+    return {"changed": False, **quiet.look(make_client(module.params)).plain()}
 
 
 def main() -> None:
-    """Wait for quiet."""
+    """One look; the action plugin waits."""
     spec = {
         **connection_spec(),
-        "deadline": {"type": "float", "default": 1800.0},
-        "poll": {"type": "float", "default": 10.0},
+        "patience": {"type": "float", "default": 1800.0},
+        "window": {"type": "str", "default": ""},
+        "utc_offset": {"type": "str", "default": "+0000"},
+        "poll": {"type": "float", "default": 20.0},
+        "settle": {"type": "float", "default": 60.0},
+        "version": {"type": "str", "default": ""},
+        "tunnel": {"type": "dict", "default": {}},
+        "in_vain": {"type": "str", "default": "Try again later, or wait longer."},
+        "step": {"type": "str", "choices": ["alone", "look"], "default": "alone"},
     }
     run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work)
 

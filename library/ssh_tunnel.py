@@ -28,7 +28,8 @@ attributes:
   idempotent:
     description: Running it twice does not change more than running it once.
     support: full
-    details: An open tunnel of the same name is used again.
+    details: An open tunnel of the same name is used again. One that was lost is opened at the port it had, if that is
+      free.
 options:
   state:
     description: Whether the tunnel should be there.
@@ -177,12 +178,13 @@ class Tunnel:
         return int(json.loads(self.memory.read_text(encoding="utf-8"))["port"])
 
     def open(self) -> int:
-        """Open it; returns the local port."""
+        """Open it; returns the local port: the one it had before, if it was lost and that port is free."""
         self._make_folder()
         words = ""
-        for _ in range(BIND_ATTEMPTS):
+        remembered = int(json.loads(self.memory.read_text(encoding="utf-8"))["port"]) if self.memory.exists() else 0
+        for attempt in range(BIND_ATTEMPTS):
             self.socket.unlink(missing_ok=True)
-            port = free_port()
+            port = remembered if remembered and attempt == 0 else free_port()
             words = self._start(port)
             if not words:
                 self.memory.write_text(json.dumps({"port": port}), encoding="utf-8")

@@ -316,11 +316,19 @@ def headline(summary: Mapping[str, Any], report: str) -> list[str]:
     cost = summary["cost"]
     if cost["instance_type"] and cost["billed"] is not None:
         lines.append(f"  Cost: {cost['billed']:.4f} {cost['currency']} ({cost['instance_type']})")
-    lines.append(f"  Home: {'new database installed' if summary['home']['installed'] else 'database unchanged'}")
+    lines.append(f"  Home: {_home_words(summary['home'])}")
     leftovers = summary["cloud"]["leftovers"]
     lines.append(f"  Leftovers: {', '.join(leftovers) if leftovers else 'none'}")
     lines.append(f"  Report: {report}")
     return lines
+
+
+def _home_words(home: Mapping[str, Any]) -> str:
+    if not home["installed"]:
+        return "database unchanged"
+    if home.get("sonic"):
+        return f"Sonic data of {home['sonic']['vectors']} track(s) added, nothing else changed"
+    return "new database installed"
 
 
 def _span(summary: Mapping[str, Any]) -> str:

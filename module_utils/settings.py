@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.plexburst.core.plugins.module_utils.plex import profiles
+from ansible_collections.plexburst.core.plugins.module_utils.plex import profiles, window
 
 PREFIX = "plexburst_"
 EXEMPT = frozenset({"plexburst_phase"})
@@ -174,6 +174,16 @@ def _contradictions(values: Mapping[str, Any], must: Sequence[str]) -> list[str]
         profiles.resolve(values["profile"], "scan", overrides=values["profile_overrides"])
     except ValueError as error:
         problems.append(f"plexburst_profile_overrides: {error}")
+    if values["apply"] == "sonic":
+        problems.extend(
+            f"plexburst_{name} leaves Sonic out, and with plexburst_apply=sonic nothing else comes home: choose one."
+            for name in ("skip_sonic", "quick_test")
+            if values[name]
+        )
+    try:
+        window.parse(values["install_window"])
+    except ValueError as error:
+        problems.append(f"plexburst_install_window: {error}")
     paths = [entry["path"] for entry in values["media"]]
     problems.extend(
         f"plexburst_media: the path {path!r} must be absolute, as Plex at home sees it."

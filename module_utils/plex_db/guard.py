@@ -609,14 +609,32 @@ def _kept_sections(new: Mapping[str, Any], base: Mapping[str, Any], report: Repo
                 section["id"],
             )
         else:
-            absent = [root for root in section.get("locations", ()) if root not in same.get("locations", ())]
-            if absent:
-                report.warnings.append(
-                    f"Section {section['title']!r} has lost the folders {shorten(absent)}: what lies there will look "
-                    "deleted to Plex."
-                )
+            _compare_folders(section, same, report)
             kept.append(section)
     return kept
+
+
+def _compare_folders(before: Mapping[str, Any], now: Mapping[str, Any], report: Report) -> None:
+    """A folder that was mapped has another name; one that is gone makes Plex at home trash all that lies in it, and
+    nothing in a run takes a folder away."""
+    absent = [root for root in before.get("locations", ()) if root not in now.get("locations", ())]
+    gone = len(before.get("locations", ())) - len(now.get("locations", ()))
+    if gone > 0:
+        report.refuse(
+            "folders_gone",
+            f"Section {before['title']!r} went out with {len(before['locations'])} folders and comes back with "
+            f"{len(now['locations'])}, without {shorten(absent)}: Plex at home would put all that lies there into the "
+            "trash.",
+            before["id"],
+            gone,
+            absent,
+        )
+    elif absent:
+        report.warnings.append(
+            f"Section {before['title']!r} names other folders than before: {shorten(absent)} became "
+            f"{shorten([root for root in now['locations'] if root not in before['locations']])}. That is so where a "
+            "path mapping was accepted."
+        )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ Preferences.xml is never touched.
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -105,6 +106,7 @@ def install(
     require_stopped(databases)
     if not dry_run:
         recover(databases, ops)
+        _sweep(backups, databases, ops)
     before = _already_installed(backups, run_id)
     if before is not None and not any((incoming / name).exists() for name in NAMES):
         return Installed(False, str(before))
@@ -165,6 +167,7 @@ def roll_back(
     require_stopped(databases)
     if not dry_run:
         recover(databases, ops)
+        _sweep(backups, databases, ops)
     chosen = choose(backups, name)
     require_closed(chosen)
     _verify(chosen)
@@ -206,9 +209,13 @@ def recover(databases: Path, operations: FileOperations | None = None) -> str:
         for name in swapped:
             _put_back(backup / name, databases / name, ops)
         outcome = "rolled_back"
+    if outcome == "rolled_back":
+        _put_back_logs(backup, databases, journal["files"], ops)
     ops.sync_directory(databases)
     ops.remove(path)
     ops.sync_directory(databases)
+    if outcome == "rolled_back":
+        _discard(backup, ops)
     return outcome
 
 
@@ -249,6 +256,17 @@ def list_backups(backups: Path) -> list[Path]:
     return sorted(path for path in found if all((path / name).is_file() for name in NAMES))
 
 
+def describe_backups(backups: Path) -> list[dict[str, str]]:
+    """The complete backups, oldest first: name, when they were made, by which run, and what for (`installation` or
+    `rollback`)."""
+    found = []
+    for path in list_backups(backups):
+        manifest = read_json_object(path / MANIFEST, "the manifest of a backup")
+        about = {key: str(manifest.get(key, "")) for key in ("created_at", "run_id", "kind")}
+        found.append({"name": path.name, **about})
+    return found
+
+
 def seal(backup: Path, *, dry_run: bool = False, operations: FileOperations | None = None) -> bool:
     """Add the SHA-256 of its files to a backup's manifest (slow for large pairs: done while Plex is up again).
 
@@ -278,6 +296,31 @@ def prune(backups: Path, keep: int, operations: FileOperations) -> tuple[str, ..
     return tuple(removed)
 
 
+def _sweep(backups: Path, databases: Path, ops: FileOperations) -> None:
+    """Remove what interrupted exchanges left in the folder of the backups; there must be no journal.
+
+    A folder without manifest or without one of the two files is half a backup. One that shares a file with the pair in
+    place was made for an exchange that did not come about: Plex writes into it.
+    """
+    if not backups.is_dir():
+        return
+    whole = set(list_backups(backups))
+    for path in sorted(backups.iterdir()):
+        if not path.is_dir() or not _BACKUP_NAME.fullmatch(path.name):
+            continue
+        if path not in whole or any(_is_same_file(path / name, databases / name) for name in NAMES):
+            _discard(path, ops)
+
+
+def _discard(backup: Path, ops: FileOperations) -> None:
+    """Remove a backup that is none; its manifest first, so that it is none at any moment."""
+    if not backup.is_dir():
+        return
+    for path in sorted(backup.iterdir(), key=lambda path: path.name != MANIFEST):
+        ops.remove(path)
+    backup.rmdir()
+
+
 def _exchange(source: Path, databases: Path, backup: Path, about: Mapping[str, Any], ops: FileOperations) -> None:
     try:
         _back_up(databases, backup, about, ops)
@@ -300,8 +343,12 @@ def _exchange(source: Path, databases: Path, backup: Path, about: Mapping[str, A
         ops.sync_directory(source)
         ops.remove(databases / JOURNAL)
         ops.sync_directory(databases)
-    except OSError as error:
+    except (OSError, PlexDatabaseError) as error:
         outcome = recover(databases)
+        if outcome == "clean":
+            _discard(backup, ops)  # it did not come to an exchange
+        if isinstance(error, PlexDatabaseError):
+            raise
         words = "the new pair is in place nevertheless" if outcome == "finished" else "the old pair is in place"
         raise PlexDatabaseError(
             f"Exchanging the pair in {databases} failed: {error}; {words}. Free space, check the disk, try again."
@@ -335,6 +382,15 @@ def _back_up(databases: Path, backup: Path, about: Mapping[str, Any], ops: FileO
     ops.sync_directory(backup.parent)
 
 
+def _put_back_logs(backup: Path, databases: Path, files: Mapping[str, Any], ops: FileOperations) -> None:
+    """A -wal that was not empty belongs to the database it lay beside: it went into the backup before the exchange."""
+    for name in NAMES:
+        for suffix in SIDE_SUFFIXES:
+            saved, place = backup / f"{name}{suffix}", databases / f"{name}{suffix}"
+            if saved.exists() and not place.exists() and _is_as_it_was(databases / name, files[name]):
+                _put_back(saved, place, ops)
+
+
 def _put_back(saved: Path, place: Path, ops: FileOperations) -> None:
     """A backup's file under its old name again, the backup staying whole (a copy, for Plex writes in place)."""
     temporary = place.with_name(f".{place.name}.restored")
@@ -343,6 +399,7 @@ def _put_back(saved: Path, place: Path, ops: FileOperations) -> None:
     ops.copy(saved, temporary)
     ops.set_owner(temporary, status.st_uid, status.st_gid)
     ops.set_mode(temporary, status.st_mode & 0o7777)
+    os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
     ops.replace(temporary, place)
 
 
@@ -424,6 +481,13 @@ def _verify(backup: Path) -> None:
             )
 
 
+def _is_same_file(one: Path, other: Path) -> bool:
+    """Two names of one file; numbers of another file system do not mislead, and neither do those without a link."""
+    if not (one.exists() and other.exists()):
+        return False
+    return one.samefile(other) and one.stat().st_nlink > 1
+
+
 def _inode(path: Path) -> int:
     return path.stat().st_ino if path.exists() else 0
 
@@ -434,6 +498,9 @@ def _identity(path: Path) -> dict[str, int]:
 
 
 def _is_untouched(path: Path, known: Mapping[str, int]) -> bool:
-    if not path.exists() or pending_side_files(path.parent):
-        return False
-    return _identity(path) == {key: known[key] for key in ("old_inode", "size", "mtime_ns")}
+    return not pending_side_files(path.parent) and _inode(path) == known["old_inode"] and _is_as_it_was(path, known)
+
+
+def _is_as_it_was(path: Path, known: Mapping[str, int]) -> bool:
+    """Whether it is the file that the journal speaks of, or a copy that was put back, with nothing written into it."""
+    return path.exists() and all(_identity(path)[key] == known[key] for key in ("size", "mtime_ns"))

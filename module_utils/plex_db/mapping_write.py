@@ -1,5 +1,8 @@
 """Writing path mappings, and taking them back: one transaction over every table, verified by reading, journalled.
 
+blobs.db names each item's guid beside its id: after library.db it follows in a transaction of its own, which may be
+repeated.
+
 The new values lie in a small database of their own beside the library, attached for one short statement per column: no
 value is ever a piece of SQL, and the same statements run in stock SQLite and in Plex's, where triggers fire.
 """
@@ -21,8 +24,8 @@ from .errors import PlexDatabaseError
 from .files import require_space, utc_now
 from .mapping import Mappings
 from .mapping_rows import Cell, Plan, plan, require_way_back
-from .pair import LIBRARY, holders, require_closed
-from .reader import iterate, open_closed, stand_in_collation
+from .pair import BLOBS, LIBRARY, holders, require_closed
+from .reader import columns, iterate, open_closed, stand_in_collation
 
 SCHEMA = 1
 CHANGES = ".plexburst-paths.db"
@@ -73,6 +76,8 @@ def apply(
     """
     _require_idle(directory)
     if way_back and _is_applied(directory, journal, mappings):
+        if not dry_run:
+            _follow_in_blobs(directory, _read_journal(journal).cells)
         return Outcome(changed=False, notes=["The mappings are applied already."])
     with open_closed(directory / LIBRARY) as library:
         if way_back:
@@ -294,6 +299,7 @@ def _run(directory: Path, planned: Plan, engine: Engine) -> None:
             _run_plex(directory, "; ".join(_statements(planned, seen)), engine)
         else:
             _run_stock(directory / LIBRARY, _statements(planned, str(changes)))
+        _follow_in_blobs(directory, planned.cells)
         require_closed(directory)
         _verify(directory / LIBRARY, planned)
     finally:
@@ -363,6 +369,31 @@ def _run_stock(library: Path, script: Sequence[str]) -> None:
         raise PlexDatabaseError(
             f"The paths in {library} could not be changed: {error}. The transaction was rolled back; nothing was "
             "changed."
+        ) from error
+
+
+def _follow_in_blobs(directory: Path, cells: Iterable[Cell]) -> None:
+    """Let the blobs of items whose guid is a path follow it."""
+    which = ("metadata_items", "guid")
+    guids = [(cell.new, cell.row, cell.old) for cell in cells if (cell.table, cell.column) == which]
+    if not guids:
+        return
+    with open_closed(directory / BLOBS) as blobs:
+        if "linked_guid" not in columns(blobs, "blobs"):
+            return
+    try:
+        with closing(sqlite3.connect(directory / BLOBS, isolation_level=None, timeout=30)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(
+                "UPDATE blobs SET linked_guid = ? "
+                "WHERE linked_type = 'metadata_item' AND linked_id = ? AND linked_guid = ?",
+                guids,
+            )
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise PlexDatabaseError(
+            f"The guids in {directory / BLOBS} could not follow the paths: {error}. {LIBRARY} has the new paths "
+            "already: take the pair from the snapshot again."
         ) from error
 
 

@@ -32,6 +32,16 @@ def pending_side_files(directory: Path) -> list[Path]:
     return [path for path in side_files(directory) if path.name.endswith("-wal") and path.stat().st_size > 0]
 
 
+def forget_side_files(directory: Path) -> None:
+    """Remove whatever lies beside the pair in a folder of ours, right before the pair itself is replaced.
+
+    A write that was killed leaves its -wal there; beside another database it would be read into that one.
+    """
+    for name in NAMES:
+        for suffix in (*SIDE_SUFFIXES, "-journal"):
+            (directory / f"{name}{suffix}").unlink(missing_ok=True)
+
+
 def require_pair(directory: Path) -> None:
     """Refuse a folder in which one of the two files is missing or empty."""
     for name in NAMES:

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 from . import manifest as manifests
 from .errors import PlexDatabaseError
 from .files import FileOperations, make_folder, megabytes, read_json_object, require_space, sha256_of, utc_now
-from .pair import MANIFEST, NAMES, require_closed
+from .pair import MANIFEST, NAMES, forget_side_files, require_closed
 from .patch_codec import Run, Writer, block_size, blocks_of_group, changed_blocks, read_records
 
 SCHEMA = 1
@@ -190,6 +190,7 @@ def apply(folder: Path, destination: Path, base: Path | None = None) -> Patch:
         for name, path in partial.items():
             _apply_one(patch, name, folder, None if base is None else base / name, path)
             operations.sync_file(path)
+        forget_side_files(destination)
         for name, path in partial.items():
             operations.replace(path, destination / name)
     finally:

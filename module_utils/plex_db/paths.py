@@ -70,6 +70,7 @@ class SectionAudit:
     other_form: list[str] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
     sonic_pending: int = 0
+    sonic_missing: int = 0
     analysis_pending: int = 0
 
     LISTS = ("missing", "new", "trashed_missing", "trashed_present", "other_form", "moved")
@@ -96,6 +97,7 @@ class SectionAudit:
             "missing_percent": self.missing_percent,
             **{name: len(getattr(self, name)) for name in self.LISTS},
             "sonic_pending": self.sonic_pending,
+            "sonic_missing": self.sonic_missing,
             "analysis_pending": self.analysis_pending,
         }
 
@@ -131,6 +133,7 @@ def audit(
         files = named_files(library)
         known = _audit_files(files, audits, listing, mappings)
         _count_pending(library, audits)
+        _count_unheard(library, audits, listing, mappings)
         mapped = plan_mapping(library, mappings)
         locations = {section["id"]: section["locations"] for section in manifests.sections(library)}
     _find_new(audits.values(), listing, known, mappings)
@@ -295,6 +298,27 @@ def _count_pending(library: sqlite3.Connection, audits: Mapping[int, SectionAudi
             audits[section_id].analysis_pending = count
 
 
+def _count_unheard(
+    library: sqlite3.Connection, audits: Mapping[int, SectionAudit], listing: Listing, mappings: Mappings
+) -> None:
+    """Of the tracks without Sonic data those of which no file is on the remote: nothing can be analysed there."""
+    pending = iterate(
+        library,
+        "SELECT md.library_section_id, md.id, mp.file FROM metadata_items md "
+        "JOIN media_items mi ON mi.metadata_item_id = md.id JOIN media_parts mp ON mp.media_item_id = mi.id "
+        "WHERE md.metadata_type = ? AND md.deleted_at IS NULL "
+        "AND (md.extra_data IS NULL OR md.extra_data NOT LIKE ?)",
+        (manifests.TRACK, manifests.SONIC_MARK),
+    )
+    heard: dict[int, dict[int, bool]] = {}
+    for section, track, file in pending:
+        if section in audits:
+            tracks = heard.setdefault(section, {})
+            tracks[track] = tracks.get(track, False) or canonical(mappings.apply(file)) in listing
+    for section, tracks in heard.items():
+        audits[section].sonic_missing = sum(not there for there in tracks.values())
+
+
 def _find_new(audits: Iterable[SectionAudit], listing: Listing, known: set[str], mappings: Mappings) -> None:
     roots = [
         (location.rstrip("/") + "/", location, entry)
@@ -316,6 +340,7 @@ def _result(audits: list[SectionAudit], want_sonic: bool, want_analysis: bool) -
         "present": sum(entry.present for entry in audits),
         **{name: sum(len(getattr(entry, name)) for entry in audits) for name in SectionAudit.LISTS},
         "sonic_pending": sum(entry.sonic_pending for entry in audits),
+        "sonic_missing": sum(entry.sonic_missing for entry in audits),
         "analysis_pending": sum(entry.analysis_pending for entry in audits),
     }
     named = totals["present"] + totals["missing"]

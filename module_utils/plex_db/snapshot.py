@@ -14,6 +14,7 @@ nothing, and Plex uses them again. Home's own file is only read.
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -23,8 +24,8 @@ from typing import Any
 
 from . import manifest as manifests
 from .errors import PlexDatabaseError
-from .files import FileOperations, make_folder, megabytes, require_space
-from .pair import BLOBS, LIBRARY, MANIFEST, NAMES, holders, remove_empty_side_files, side_files
+from .files import SPARE_BYTES, FileOperations, make_folder, megabytes, require_space
+from .pair import BLOBS, LIBRARY, MANIFEST, NAMES, forget_side_files, holders, remove_empty_side_files, side_files
 from .reader import connect_live, iterate, number, open_closed, rows, tables
 
 ATTEMPTS = 5
@@ -68,6 +69,7 @@ def take(
             copy["dropped_statistics"] = _drop_statistics(partial[LIBRARY])
         for path in partial.values():
             operations.sync_file(path)
+        forget_side_files(destination)
         for name, path in partial.items():
             operations.replace(path, destination / name)
     finally:
@@ -104,6 +106,24 @@ def statistics_words(manifest: Mapping[str, Any]) -> str:
         f"{largest}), which no library needs. plexburst_drop_statistics: true leaves them out of what travels; "
         "home's own stay as they are."
     )
+
+
+def require_room(databases: Path, copies: int) -> int:
+    """Refuse when an installation could not lay its copies of the pair beside the one in `databases`.
+
+    :param copies: how many it lays at once: what comes back, what went out, and home as it is then.
+    :returns: bytes that it needs there; a tenth more than now, for a library grows.
+    :raises PlexDatabaseError: with what is needed and what there is.
+    """
+    wanted = size_of(databases) * copies * 11 // 10
+    free = shutil.disk_usage(databases).free
+    if copies and free < wanted + SPARE_BYTES:
+        raise PlexDatabaseError(
+            f"The installation will lay {copies} more copies of the database pair beside it for a while, which needs "
+            f"{megabytes(wanted + SPARE_BYTES)} on the file system of {databases}, found {megabytes(free)} free. Make "
+            "room there first; nothing was begun, and nothing was paid for."
+        )
+    return wanted
 
 
 def size_of(databases: Path) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible import context
 from ansible.errors import AnsibleFilterError
-from ansible_collections.plexburst.core.plugins.module_utils import rclone_conf, sizing
+from ansible_collections.plexburst.core.plugins.module_utils import container_updates, rclone_conf, sizing
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db import mapping, times
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
 
@@ -274,6 +274,24 @@ def whole_run(value: Any) -> Any:
     return value
 
 
+def self_update(asked: Mapping[str, Any], container: str, version: str = "") -> str:
+    """A warning when home's container updates its Plex at each start, else an empty text; fails without a container.
+
+    :param asked: the result of `docker container inspect` in roles/plex_server/tasks/updates.yml, or a skipped one.
+    :param version: the version that home runs, which is the tag to pin.
+    """
+    if asked.get("skipped"):
+        return ""
+    if asked.get("rc") != 0:
+        said = str(asked.get("stderr") or asked.get("msg") or "it said nothing").strip()
+        raise AnsibleFilterError(
+            f"Expected a container named {container} with home's Plex; docker says: {said}. `docker ps --all` at home "
+            "lists the names there are: give the right one as plexburst_home_container, and a login that may use it."
+        )
+    words: str = container_updates.warning(str(asked["stdout"]), container, version)
+    return words
+
+
 class FilterModule:
     """The filters of plexburst.core."""
 
@@ -294,6 +312,7 @@ class FilterModule:
             "rclone_result": rclone_result,
             "rclone_subset": rclone_subset,
             "run_group": run_group,
+            "self_update": self_update,
             "systemd_quote": systemd_quote,
             "times_verdict": times_verdict,
             "volume_arguments": volume_arguments,

@@ -16,6 +16,7 @@ from sandbox.plex import database as db
 from sandbox.plex import items
 from sandbox.plex.activities import Activity, ScanJob
 from sandbox.plex.butler import BUTLER_TASKS
+from sandbox.plex.household import Household
 from sandbox.plex.nodes import Node, Value, container, maintenance, refuse, respond
 from sandbox.plex.plextv_client import ClaimError
 from sandbox.plex.preferences import SETTINGS, TRUE_WORDS, Setting
@@ -45,6 +46,7 @@ class Api(Simulator):
     def __init__(self, runtime: Runtime, name: str) -> None:
         super().__init__(name, runtime.faults)
         self.runtime = runtime
+        self.household = Household(runtime, lambda keys: self._renderer().nodes(self._rows(keys)))
         self._ready = threading.Event()
         self._flying = 0
         self._flight = threading.Condition()
@@ -128,8 +130,10 @@ class Api(Simulator):
         self.route("DELETE", "/butler", self.stop_butler)
         self.route("POST", "/butler/{task}", self.start_task)
         self.route("DELETE", "/butler/{task}", self.stop_task)
-        self.route("GET", "/status/sessions", self.sessions)
-        self.route("GET", "/status/sessions/background", lambda request: respond(request, container()))
+        self.route("GET", "/status/sessions", self.household.sessions)
+        self.route("GET", "/status/sessions/background", self.household.conversions)
+        self.route("GET", "/livetv/sessions", self.household.live_sessions)
+        self.route("GET", "/media/subscriptions/scheduled", self.household.recordings)
         self.route("GET", "/myplex/account", self.account)
         self.route("DELETE", "/myplex/account", self.unclaim)
         self.route("POST", "/myplex/claim", self.claim)
@@ -265,7 +269,7 @@ class Api(Simulator):
             if activity.named_section is not None:
                 node.add(Node("Context", {"librarySectionID": str(activity.named_section)}))
             nodes.append(node)
-        answer = container(nodes)
+        answer = container([*nodes, *self.household.downloads()])
         if "application/json" not in request.header("Accept"):
             return respond(request, answer)
         # In JSON the context is an object, not a list.
@@ -326,11 +330,6 @@ class Api(Simulator):
         """200 stopped, 404 no such task or it does not run."""
         name = request.params["task"]
         return _ok() if name in BUTLER_TASKS and self.runtime.butler.stop(name) else refuse(404, "Not Found")
-
-    def sessions(self, request: Request) -> Response:
-        """Playbacks: whoever the fault ``playing`` (a list of rating keys) says is watching."""
-        playing = [int(key) for key in self.runtime.faults.get("playing", [])]
-        return respond(request, container(self._renderer().nodes(self._rows(playing))))
 
     # -- the account
 

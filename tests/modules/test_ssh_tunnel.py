@@ -136,3 +136,17 @@ def test_a_host_that_is_not_there_fails_with_advice(tmp_path: Path) -> None:
     assert result["failed"]
     assert "could not be opened" in result["msg"]
     assert "Connection refused" in result["msg"]
+
+
+def test_a_tunnel_that_was_lost_comes_back_at_the_port_it_had(tmp_path: Path, ssh_server: int, page: int) -> None:
+    wanted = arguments(tmp_path, ssh_server, page)
+    first = run_module("ssh_tunnel", wanted)
+    try:
+        # The ssh in the background ends, as when the line is gone for a minute.
+        subprocess.run(["ssh", "-S", first["control_path"], "-O", "exit", "--", "127.0.0.1"], check=True)
+        again = run_module("ssh_tunnel", wanted)
+        assert (again["changed"], again["base_url"]) == (True, first["base_url"]), again
+        with urllib.request.urlopen(again["base_url"], timeout=5) as answer:  # noqa: S310 - loopback
+            assert answer.read() == b"hello"
+    finally:
+        run_module("ssh_tunnel", {**wanted, "state": "closed"})

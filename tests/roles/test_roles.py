@@ -80,7 +80,9 @@ class Playbook:
         self.folder, self.role, self.variables = folder, role, variables
         (folder / "play.yml").write_text(PLAY)
 
-    def run(self, *steps: str, check: bool = False, **variables: Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *steps: str, check: bool = False, path: str = "", **variables: Any
+    ) -> subprocess.CompletedProcess[str]:
         given = {"test_role": self.role, "test_steps": steps, **self.variables, **variables}
         command = [BIN / "ansible-playbook", "-i", "machine,", "-c", "local", self.folder / "play.yml", "--diff", "-vv"]
         return subprocess.run(
@@ -92,6 +94,7 @@ class Playbook:
                 "ANSIBLE_COLLECTIONS_PATH": str(REPO / "collections"),
                 "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
                 "ANSIBLE_NOCOLOR": "1",
+                **({"PATH": path} if path else {}),
             },
             capture_output=True,
             text=True,
@@ -210,6 +213,20 @@ def test_an_unpinned_image_is_refused_before_docker_is_asked(plex: Playbook, ver
     done = plex.run("prepare", plex_server_runtime="docker", plex_server_version=version)
     assert done.returncode != 0
     assert "expected the exact version of the home server" in done.stdout + done.stderr
+
+
+def test_a_container_that_updates_itself_is_found_by_how_it_was_made(plex: Playbook, tmp_path: Path) -> None:
+    docker = tmp_path / "bin" / "docker"
+    docker.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >"{tmp_path}/asked"\necho plexinc/pms-docker:public\n')
+    docker.chmod(0o755)
+    path = f"{docker.parent}{os.pathsep}{os.environ['PATH']}"
+    done = plex.run("updates", plex_server_runtime="docker", plex_server_container="plex", path=path)
+    assert "the image's tag public" in done.stdout, done.stdout + done.stderr
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[:3] == ["container", "inspect", "--format"]
+    # Nothing but what decides is read: the environment may hold a claim.
+    assert 'eq (index $p 0) "VERSION" "PLEXPASS" "ADVANCED_DISABLEUPDATES"' in asked[3]
+    assert asked[4] == "plex"
 
 
 def test_somebody_elses_plex_is_never_removed(plex: Playbook) -> None:

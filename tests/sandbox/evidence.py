@@ -125,14 +125,21 @@ def get_json(url: str) -> Any:
         return json.load(answer)
 
 
-def home_preferences(state: dict[str, Any]) -> dict[str, str]:
-    """Every preference of home's Plex, as its own API gives it."""
+def ask_home(state: dict[str, Any], path: str, method: str = "GET") -> ElementTree.Element:
+    """What home's Plex answers its owner; an empty element where it answers nothing."""
     home = state["home"]
     support = databases_of(home["config_dir"]).parents[1]
     token = ElementTree.parse(support / "Preferences.xml").getroot().attrib["PlexOnlineToken"]  # noqa: S314  (our own file)
-    request = urllib.request.Request(f"http://127.0.0.1:{home['plex_port']}/:/prefs", headers={"X-Plex-Token": token})
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  (a simulator on loopback)
-        return {s.attrib["id"]: s.attrib["value"] for s in ElementTree.fromstring(answer.read())}  # noqa: S314
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{home['plex_port']}{path}", headers={"X-Plex-Token": token}, method=method
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  (see above)
+        return ElementTree.fromstring(answer.read() or b"<nothing/>")  # noqa: S314
+
+
+def home_preferences(state: dict[str, Any]) -> dict[str, str]:
+    """Every preference of home's Plex, as its own API gives it."""
+    return {setting.attrib["id"]: setting.attrib["value"] for setting in ask_home(state, "/:/prefs")}
 
 
 def alive(ledger: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import shutil
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,13 @@ import pytest
 
 from sandbox.control import Sandbox
 from tests.sandbox.evidence import (
+    LIBRARY,
     REPO,
     HomeState,
     Outcome,
     alive,
+    ask_home,
+    connect,
     databases_of,
     files_of_remote,
     home_preferences,
@@ -45,6 +49,11 @@ class Story:
     after_again: HomeState
     ledger_again: list[dict[str, Any]]
     knocks: set[tuple[str, int]]
+    near: dict[int, set[int]]
+    marks: dict[int, tuple[Any, ...]]
+    scanned: HomeState
+    marks_scanned: dict[int, tuple[Any, ...]]
+    said: list[str]
 
 
 class Knocker(threading.Thread):
@@ -68,6 +77,38 @@ class Knocker(threading.Thread):
                             self.open.add((row["name"], port))
 
 
+def marks(databases: Path) -> dict[int, tuple[Any, ...]]:
+    """By item outside the trash: when it was changed and refreshed last, and how its media were analysed."""
+    library = connect(databases / LIBRARY)
+    try:
+        return {
+            row[0]: row[1:]
+            for row in library.execute(
+                "SELECT i.id, i.changed_at, i.refreshed_at, i.updated_at, "
+                "max(m.media_analysis_version), max(m.updated_at) "
+                "FROM metadata_items i LEFT JOIN media_items m ON m.metadata_item_id = i.id AND m.deleted_at IS NULL "
+                "WHERE i.deleted_at IS NULL GROUP BY i.id"
+            )
+        }
+    finally:
+        library.close()
+
+
+def first_scan(state: dict[str, Any]) -> list[str]:
+    """Let home's Plex scan all its sections, and wait for the end; what its log says of it."""
+    log = databases_of(state["home"]["config_dir"]).parents[1] / "Logs" / "Plex Media Server.log"
+    begun = log.stat().st_size
+    sections = len(ask_home(state, "/library/sections"))
+    ask_home(state, "/library/sections/all/refresh", "POST")
+    end = time.monotonic() + 300
+    said: list[str] = []
+    while len(said) < sections and time.monotonic() < end:
+        time.sleep(0.5)
+        lines = log.read_bytes()[begun:].decode().splitlines()
+        said = [line.partition("was updated: ")[2] for line in lines if "was updated: " in line]
+    return said
+
+
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     root = tmp_path_factory.mktemp("story")
@@ -85,6 +126,15 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         knocker.join(30)
         after, ledger = HomeState.read(databases), sandbox.ledger()
         again = run_playbook(env, runs)
+        after_again, ledger_again, marked = HomeState.read(databases), sandbox.ledger(), marks(databases)
+        near = {
+            track: {
+                int(entry.attrib["ratingKey"])
+                for entry in ask_home(sandbox.state, f"/library/metadata/{track}/nearest")
+            }
+            for track in sorted(after.tracks - before.tracks)[:3]
+        }
+        said = first_scan(sandbox.state)
         yield Story(
             sandbox,
             before,
@@ -94,9 +144,14 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             after,
             ledger,
             again,
-            HomeState.read(databases),
-            sandbox.ledger(),
+            after_again,
+            ledger_again,
             knocker.open,
+            near,
+            marked,
+            HomeState.read(databases),
+            marks(databases),
+            said,
         )
     finally:
         sandbox.down()
@@ -138,6 +193,26 @@ def test_every_track_has_sonic_data_by_two_measures(story: Story) -> None:
     assert story.before.sonic_marks < story.before.tracks
     assert story.after.tracks <= story.after.sonic_marks
     assert story.after.tracks <= story.after.sonic_blobs
+
+
+def test_home_answers_nearest_for_the_new_tracks(story: Story) -> None:
+    assert len(story.near) == 3
+    for track, found in story.near.items():
+        assert found, f"nothing sounds like {track}"
+        assert found <= story.after.tracks - {track}
+
+
+def test_homes_first_scan_afterwards_adds_changes_and_analyses_nothing(story: Story) -> None:
+    assert len(story.said) == len(story.after.sections)
+    for words in story.said:
+        assert words.startswith("0 added, 0 trashed"), story.said
+    assert story.marks_scanned == story.marks
+    assert (story.scanned.items, story.scanned.sonic_marks & story.scanned.tracks) == (
+        story.after.items,
+        story.after.sonic_marks & story.after.tracks,
+    )
+    present = {file for file, trashed in story.after.parts.items() if not trashed}
+    assert {file for file, trashed in story.scanned.parts.items() if not trashed} == present
 
 
 def test_watch_state_playlists_and_accounts_are_as_before(story: Story) -> None:

@@ -72,12 +72,24 @@ def test_a_plan_says_what_would_happen_and_touches_nothing(sandbox: Sandbox, run
 def test_install_and_rollback_and_release_one_after_the_other(sandbox: Sandbox, runs: Path) -> None:
     before, prefs, devices = home(sandbox), home_preferences(sandbox.state), sandbox.devices()
 
-    kept = play(sandbox, runs, "delta_sync.yml", plexburst_install="false", plexburst_keep_instance=True)
+    kept = play(sandbox, runs, "delta_sync.yml", plexburst_install="ask", plexburst_keep_instance=True)
     assert kept.rc == 0, kept.output[-3000:]
+    assert "nothing was installed on this home before" in kept.output
     assert home(sandbox) == before
     assert {row["kind"] for row in alive(sandbox.ledger())} >= {"server"}
     run_id = kept.summary["run_id"]
     assert f"plexburst_run={run_id}" in kept.output
+
+    # Inside the window somebody records.
+    hours = [time.strftime("%H:%M", time.localtime(time.time() + 3600 * hour)) for hour in (-1, 2)]
+    moment = {"plexburst_install_window": "-".join(hours), "plexburst_install_patience": 0}
+    sandbox.set_faults("plex-home", {"recording": "inprogress"})
+    refused = play(sandbox, runs, "install.yml", plexburst_run=run_id, **moment)
+    sandbox.set_faults("plex-home", {})
+    assert refused.rc != 0
+    assert "'Evening News: Late Edition' is recorded" in refused.summary["failure"]["message"]
+    assert f"install.yml -e plexburst_run={run_id}" in refused.summary["failure"]["advice"]
+    assert (home(sandbox), home_preferences(sandbox.state)) == (before, prefs)
 
     installed = play(sandbox, runs, "install.yml", plexburst_run=run_id)
     assert installed.rc == 0, installed.output[-3000:]
@@ -95,6 +107,8 @@ def test_install_and_rollback_and_release_one_after_the_other(sandbox: Sandbox, 
     assert alive(sandbox.ledger()) == []
     assert sandbox.devices() == devices
 
+    # A Plex that crashed and is not running is no obstacle: the new database might be why.
+    os.kill(int(Path(sandbox.state["home"]["pid_file"]).read_text()), signal.SIGKILL)
     back = play(sandbox, runs, "rollback.yml")
     assert back.rc == 0, back.output[-3000:]
     assert home(sandbox) == before

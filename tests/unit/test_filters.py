@@ -142,6 +142,45 @@ def test_media_mounts_give_each_remote_a_folder_of_its_own() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("made", "because"),
+    [
+        ("plexinc/pms-docker:public", "the image's tag public"),
+        ("docker.io/plexinc/pms-docker:beta\nPLEX_UPDATE_CHANNEL=8", "the image's tag beta"),
+        ("lscr.io/linuxserver/plex:latest\nVERSION=latest", "VERSION=latest"),
+        ("linuxserver/plex\nVERSION=public\nPLEXPASS=", "VERSION=public"),
+        ("linuxserver/plex\nVERSION=1.43.4.10903-e5521bd8c\nPLEXPASS=1", "PLEXPASS=1"),
+    ],
+)
+def test_a_home_that_updates_itself_is_told_why_and_what_to_pin(made: str, because: str) -> None:
+    words = plexburst.self_update({"rc": 0, "stdout": made}, "plex", "1.43.4.10903-e5521bd8c")
+    assert f"({because})" in words
+    assert "the tag 1.43.4.10903-e5521bd8c of" in words
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "plexinc/pms-docker:1.43.4.10903-e5521bd8c\nPLEX_UPDATE_CHANNEL=5",
+        "plexinc/pms-docker:latest",
+        "plexinc/pms-docker",
+        "registry.home:5000/plexinc/pms-docker@sha256:0123abcd",
+        "linuxserver/plex:latest\nVERSION=docker\nPLEXPASS=1",
+        "linuxserver/plex:latest",
+        "linuxserver/plex:latest\nVERSION=latest\nADVANCED_DISABLEUPDATES=yes",
+        "linuxserver/plex:latest\nVERSION=1.43.4.10903-e5521bd8c",
+    ],
+)
+def test_a_home_that_stays_what_it_is_is_not_warned(made: str) -> None:
+    assert plexburst.self_update({"rc": 0, "stdout": made}, "plex", "1.0") == ""
+
+
+def test_a_container_that_is_not_there_is_said_before_anything_is_paid() -> None:
+    with pytest.raises(AnsibleFilterError, match=r"named plecs .*No such container.*plexburst_home_container"):
+        plexburst.self_update({"rc": 1, "stderr": "Error: No such container: plecs"}, "plecs")
+    assert plexburst.self_update({"skipped": True}, "plex") == ""
+
+
 def test_every_filter_is_exported() -> None:
     public = {
         name

@@ -76,6 +76,12 @@ def test_the_first_failure_is_the_cause() -> None:
     assert summary["failure"] == FAILURE
 
 
+def test_sonic_data_alone_are_not_called_a_new_database() -> None:
+    brought = {**STATE["home"], "sonic": {"vectors": 22, "marks": 30, "skipped": 0}}
+    text = "\n".join(headline(whole({**STATE, "home": brought}), "/r/report.html"))
+    assert "Home: Sonic data of 22 track(s) added, nothing else changed" in text
+
+
 def test_a_failure_after_home_was_installed_is_partial() -> None:
     assert whole(STATE, {"at": AT, "event": "failure", **FAILURE})["status"] == "partial"
     assert whole({**STATE, "partial": ["Movies stayed away."]})["status"] == "partial"

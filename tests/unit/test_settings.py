@@ -201,6 +201,19 @@ def test_typed_values_are_understood_again() -> None:
     assert again == values
 
 
+def test_a_window_that_is_none_is_refused_before_anything_is_paid() -> None:
+    assert value("install_window", "22:30-04:00") == "22:30-04:00"
+    (problem,) = problems(install_window="at night")
+    assert "plexburst_install_window" in problem
+    assert "02:00-06:00" in problem
+
+
+@pytest.mark.parametrize("other", ["skip_sonic", "quick_test"])
+def test_sonic_alone_does_not_go_without_sonic(other: str) -> None:
+    (problem,) = problems(apply="sonic", **{other: True})
+    assert f"plexburst_{other} leaves Sonic out" in problem
+
+
 def test_a_specification_with_a_mistake_is_refused_with_its_place(tmp_path: Path) -> None:
     wrong = tmp_path / "settings.yml"
     wrong.write_text(

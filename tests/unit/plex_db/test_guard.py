@@ -219,3 +219,15 @@ def test_findings_are_written_with_their_examples(base: Path, tmp_path: Path) ->
 )
 def test_locked_fields_are_read_in_both_shapes(text: str | None, locked: set[str]) -> None:
     assert guard.locked_fields(text) == locked
+
+
+def test_a_section_that_lost_a_folder_is_refused_and_one_under_another_name_is_told(base: Path) -> None:
+    report = judge(base, come_back(base, ("DELETE FROM section_locations WHERE root_path = '/Media/Movies'",)))
+    (problem,) = [entry for entry in report.problems if entry.code == "folders_gone"]
+    assert problem.examples == ("/Media/Movies",)
+    assert "would put all that lies there into the trash" in problem.message
+    shutil.rmtree(base.parent / "back")
+    renamed = ("UPDATE section_locations SET root_path = '/Media/Films' WHERE root_path = '/Media/Movies'",)
+    report = judge(base, come_back(base, renamed))
+    assert report.problems == []
+    assert any("'Movies' names other folders" in words and "/Media/Films" in words for words in report.warnings)

@@ -290,6 +290,15 @@ def test_rolling_back_after_an_unclean_stop_keeps_the_wal_with_its_database(plac
     assert (Path(back.backup) / f"{pair.LIBRARY}-wal").stat().st_size > 0
 
 
+def test_backups_are_named_with_what_they_were_made_for(place: Place) -> None:
+    assert install.describe_backups(place.backups) == []
+    place.install()
+    install.roll_back(place.home, place.backups, "back")
+    (backup,) = install.describe_backups(place.backups)
+    assert (backup["kind"], backup["run_id"]) == ("rollback", "back")
+    assert backup["name"].endswith("-replaced-back")
+
+
 def test_a_damaged_backup_is_refused(place: Place) -> None:
     backup = Path(place.install().backup)
     install.seal(backup)

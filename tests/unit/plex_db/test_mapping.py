@@ -257,6 +257,28 @@ def test_guids_that_are_paths_need_plex_sqlite_and_take_plays_and_ratings_along(
     assert everything(library) == before
 
 
+def test_blobs_of_an_item_whose_guid_is_a_path_follow_it_and_come_back_with_it(library: Path) -> None:
+    guid = "file:///Media/Movies/a.mkv"
+    columns = "blob, linked_type, linked_id, linked_guid, blob_type"
+    blob = f"INSERT INTO blobs({columns}) VALUES(x'00', 'metadata_item', ?, ?, 5)"
+    building.write(library / building.LIBRARY, ("UPDATE metadata_items SET guid = ? WHERE id = 5000", guid))
+    building.write(library / building.BLOBS, (blob, 5000, guid), (blob, 1, "g-1"))
+
+    def linked() -> list[Any]:
+        with reader.open_closed(library / pair.BLOBS) as blobs:
+            return reader.rows(blobs, "SELECT linked_id, linked_guid FROM blobs WHERE blob_type = 5 ORDER BY linked_id")
+
+    applied(library, ("/Media/Movies", "/Media/Films"), engine=ENGINE, way_back=True)
+    assert linked() == [(1, "g-1"), (5000, "file:///Media/Films/a.mkv")]
+    assert pair.side_files(library) == []
+    # Power was lost between the two files: the second call lets the blobs follow.
+    building.write(library / building.BLOBS, ("UPDATE blobs SET linked_guid = ? WHERE linked_id = 5000", guid))
+    applied(library, ("/Media/Movies", "/Media/Films"), engine=ENGINE, way_back=True)
+    assert linked() == [(1, "g-1"), (5000, "file:///Media/Films/a.mkv")]
+    reverted(library, engine=ENGINE)
+    assert linked() == [(1, "g-1"), (5000, guid)]
+
+
 @pytest.mark.parametrize(
     ("pairs", "words"),
     [

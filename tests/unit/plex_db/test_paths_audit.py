@@ -100,6 +100,13 @@ def test_pending_sonic_and_analysis_are_something_to_do_unless_not_wanted(tmp_pa
     assert paths.audit(library, held, want_sonic=False, want_analysis=False)["nothing_to_do"] is True
 
 
+def test_a_track_without_sonic_data_whose_file_is_gone_is_told_apart(tmp_path: Path) -> None:
+    library = building.make_library(tmp_path / "pair", analysed=4)
+    totals = paths.audit(library, remote(*TRACKS[1:8], FILM))["totals"]
+    # One of the analysed ones is gone too, and does not count.
+    assert (totals["sonic_pending"], totals["sonic_missing"]) == (6, 2)
+
+
 def test_sections_are_chosen_by_title_and_an_unknown_one_is_refused(library: Path) -> None:
     result = paths.audit(library, remote(*TRACKS), ["Music"])
     assert [entry["title"] for entry in result["sections"]] == ["Music"]

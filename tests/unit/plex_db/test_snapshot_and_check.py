@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db import check, listing, manifest, pair, snapshot
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import SPARE_BYTES
 
 from tests.unit.plex_db import building
 
@@ -51,6 +52,20 @@ def changed(base: Path, target: Path, *statements: tuple[Any, ...]) -> Path:
 
 def against(base: Path, came_back: Path, **options: Any) -> list[str]:
     return codes(came_back, base=manifest.load(base / pair.MANIFEST), **options)
+
+
+def test_a_home_without_room_for_the_installation_is_told_before_anything_is_paid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = building.make_library(tmp_path / "home")
+    size = snapshot.size_of(home)
+    assert snapshot.require_room(home, 3) == size * 3 * 11 // 10
+    free = size * 3 + SPARE_BYTES
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))  # type: ignore[attr-defined]
+    with pytest.raises(PlexDatabaseError, match=r"3 more copies .* Make room there first"):
+        snapshot.require_room(home, 3)
+    assert snapshot.require_room(home, 1) > 0
+    assert snapshot.require_room(home, 0) == 0
 
 
 def test_a_snapshot_holds_what_home_holds_and_passes_its_own_check(home: Path, base: Path) -> None:
