@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from ..errors import PlexDatabaseError
 from ..pair import BLOBS, LIBRARY
+from ..touched import Near
 from . import carried, policy
 from .conflicts import CONFLICTS_TABLE, note
 from .workspace import Table, Workspace
@@ -45,13 +46,14 @@ class Plan:
         return bool(self.put or self.drop or self.whole)
 
 
-def make(work: Workspace, sections: Iterable[int] | None = None) -> Plan:
+def make(work: Workspace, sections: Iterable[int] | None = None, near: Near | None = None) -> Plan:
     """Plan the merge.
 
     :param sections: ids of the sections that were in the run; others stay home's. None: all were.
+    :param near: where ours may differ from base (touched.since); None: anywhere.
     :raises PlexDatabaseError: versions differ, ids of both sides met, or both changed a table nothing is known about.
     """
-    planner = _Planner(work, None if sections is None else sorted(set(sections)))
+    planner = _Planner(work, None if sections is None else sorted(set(sections)), near or {})
     planner.merge_library()
     planner.take_home_tables()
     planner.decide_the_rest()
@@ -59,9 +61,10 @@ def make(work: Workspace, sections: Iterable[int] | None = None) -> Plan:
 
 
 class _Planner:
-    def __init__(self, work: Workspace, sections: Sequence[int] | None) -> None:
+    def __init__(self, work: Workspace, sections: Sequence[int] | None, near: Near) -> None:
         self.work = work
         self.sections = sections
+        self.near = near
         self.plan = Plan()
         self.library = work.tables(LIBRARY)
         self.blobs = work.tables(BLOBS)
@@ -113,13 +116,26 @@ class _Planner:
         kind = "CASE WHEN b.id IS NULL THEN 'added' ELSE 'changed' END"
         differ = f"b.id IS NULL OR {table.differ('o', 'b')}"
         deleted = f"NOT EXISTS (SELECT 1 FROM {ours} o WHERE o.id = b.id)"
-        self.work.run(
-            f"INSERT INTO {delta} SELECT o.id, {kind} FROM {ours} o LEFT JOIN {base} b ON b.id = o.id WHERE {differ}"
-        )
-        added = self.work.count(f"SELECT COUNT(*) FROM {delta} WHERE kind = 'added'")
-        mine = self.work.count(f"SELECT COUNT(*) FROM {ours}")
-        if self.work.count(f"SELECT COUNT(*) FROM {base}") > mine - added:
-            self.work.run(f"INSERT INTO {delta} SELECT b.id, 'deleted' FROM {base} b WHERE {deleted}")
+        ranges = self.near.get((table.file, table.name)) if self._is_keyed(table) else None
+        if ranges is None:
+            self.work.run(
+                f"INSERT INTO {delta} SELECT o.id, {kind} FROM {ours} o LEFT JOIN {base} b ON b.id = o.id "
+                f"WHERE {differ}"
+            )
+            added = self.work.count(f"SELECT COUNT(*) FROM {delta} WHERE kind = 'added'")
+            mine = self.work.count(f"SELECT COUNT(*) FROM {ours}")
+            if self.work.count(f"SELECT COUNT(*) FROM {base}") > mine - added:
+                self.work.run(f"INSERT INTO {delta} SELECT b.id, 'deleted' FROM {base} b WHERE {deleted}")
+        for low_and_high in ranges or ():
+            self.work.run(
+                f"INSERT INTO {delta} SELECT o.id, {kind} FROM {ours} o LEFT JOIN {base} b ON b.id = o.id "
+                f"WHERE o.id BETWEEN ? AND ? AND ({differ})",
+                low_and_high,
+            )
+            self.work.run(
+                f"INSERT INTO {delta} SELECT b.id, 'deleted' FROM {base} b WHERE b.id BETWEEN ? AND ? AND {deleted}",
+                low_and_high,
+            )
         self.kinds[table] = {str(row[0]) for row in self.work.rows(f"SELECT DISTINCT kind FROM {delta}")}
 
     def _refuse_met_ids(self, table: Table) -> None:
