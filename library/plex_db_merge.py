@@ -56,7 +56,8 @@ options:
     type: path
   snapshot_dir:
     description:
-      - The folder for the online snapshot of home. It is the base of the last merge, the one with Plex stopped.
+      - The folder for the online snapshot of home. It is the base of the last merge, the one with Plex stopped. What is
+        noted beside it spares that merge the comparison of every row.
       - Required with O(state=merged).
     type: path
   sections:
@@ -153,7 +154,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors impo
 
 MISSING: ImportError | None = None
 try:
-    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import files, manifest, pair, snapshot
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import files, manifest, pair, snapshot, touched
     from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import gap, run, sonic
 except ImportError as error:
     MISSING = error
@@ -170,7 +171,7 @@ def merged(module: AnsibleModule) -> dict[str, object]:
         parent = next(folder for folder in (now, *now.absolute().parents) if folder.is_dir())
         now = Path(tempfile.mkdtemp(prefix=".plexburst-check-", dir=parent))
     try:
-        snapshot.take(Path(options["databases_dir"]), now, "home", "")
+        snapshot.copy(Path(options["databases_dir"]), now)
         done = run.merge(
             Path(options["base_dir"]),
             now,
@@ -181,6 +182,8 @@ def merged(module: AnsibleModule) -> dict[str, object]:
             conflicts_file=Path(options["conflicts_file"]) if options["conflicts_file"] else None,
             dry_run=module.check_mode,
         )
+        if not module.check_mode:
+            touched.remember(now)
     finally:
         if module.check_mode:
             shutil.rmtree(now)
@@ -188,6 +191,7 @@ def merged(module: AnsibleModule) -> dict[str, object]:
     if done.changed and described.exists() and not module.check_mode:
         # What home deleted is no loss: the manifest says what is in the pair now.
         text = {**manifest.load(described), **manifest.contents(incoming)}
+        text.pop("gone_since", None)  # of an installation that was taken back
         files.FileOperations().write_text(described, json.dumps(text, indent=1) + "\n")
     return {
         **EMPTY,

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import check
+from . import check, touched
 from . import manifest as manifests
 from .errors import PlexDatabaseError
 from .files import FileOperations, read_json_object, require_space, sha256_of, utc_now
+from .merge.plan import BLOBS_TABLES
 from .merge.run import NOTHING, Merged, merge
 from .pair import (
     BLOBS,
@@ -138,14 +139,26 @@ def _merge(databases: Path, incoming: Path, merging: Merging, dry_run: bool, ops
         owner_like=databases / LIBRARY,
         conflicts_file=merging.conflicts_file,
         append=True,
+        # Plex is down: what an earlier merge noted about its snapshot spares the comparison of every row.
+        near=touched.since(merging.base, databases),
         dry_run=dry_run,
     )
     manifest = incoming / MANIFEST
-    # What home deleted in the last moments would be missed by whoever compares the running server with the manifest.
     if merged.drop and not dry_run and manifest.exists():
-        described = {**manifests.load(manifest), **manifests.contents(incoming)}
-        ops.write_text(manifest, json.dumps(described, indent=1) + "\n")
+        _note_gone(manifest, incoming, merged, ops)
     return merged
+
+
+def _note_gone(manifest: Path, incoming: Path, merged: Merged, ops: FileOperations) -> None:
+    """What home deleted in the last moments is not to be missed by `verify`.
+
+    How many rows went, and not what is left: to count that takes a large library a minute, and Plex is down.
+    """
+    described = manifests.load(manifest)
+    with open_closed(incoming / LIBRARY) as library:
+        described["sections"] = manifests.sections(library)
+    described["gone_since"] = dict(merged.drop)
+    ops.write_text(manifest, json.dumps(described, indent=1) + "\n")
 
 
 def roll_back(
@@ -222,18 +235,24 @@ def recover(databases: Path, operations: FileOperations | None = None) -> str:
 def verify(databases: Path, installed: Mapping[str, Any]) -> None:
     """Refuse when the database of the running Plex holds less than the manifest of what was installed.
 
-    What people did is left out: home's own watch state was carried in after the manifest was written.
+    What people did is left out: home's own watch state was carried in after the manifest was written. Where home
+    deleted something after that, as many rows may be gone.
 
     :raises PlexDatabaseError: with everything that is missing.
     """
+    gone = installed.get("gone_since", {})
+    limits = check.Limits(
+        items_gone=max(gone.get("metadata_items", 0), gone.get("media_parts", 0)), trashed_percent=0.0
+    )
     with open_live(databases / LIBRARY) as library:
         found = manifests.describe(library)
     with open_live(databases / BLOBS) as blobs:
         vectors = manifests.sonic_blobs(blobs)
     report = check.Report()
-    check.guard(found, {**installed, "watch": {}}, report, check.Limits(gone_percent=0.0, trashed_percent=0.0))
-    if vectors < installed.get("sonic_blobs", 0):
-        report.refuse("sonic", f"Expected {installed['sonic_blobs']} Sonic vectors in {BLOBS}, found {vectors}.")
+    check.guard(found, {**installed, "watch": {}}, report, limits, trash_is_proven=bool(gone))
+    expected = installed.get("sonic_blobs", 0) - gone.get(f"{BLOBS_TABLES}blobs", 0)
+    if vectors < expected:
+        report.refuse("sonic", f"Expected {expected} Sonic vectors in {BLOBS}, found {vectors}.")
     if report.problems:
         raise PlexDatabaseError(f"Home's database is not what was installed. {check.sentences(report.problems)}")
 

@@ -176,8 +176,8 @@ class PageReader:
                 self.damage.rows += 1
 
     def _cell(self, page: bytes, place: int) -> Row:
-        size, place = _varint(page, place)
-        rowid, place = _varint(page, place)
+        size, place = varint(page, place)
+        rowid, place = varint(page, place)
         if rowid >= 1 << 63:
             rowid -= 1 << 64
         limit = self.usable - 35
@@ -223,7 +223,8 @@ class PageReader:
         return found if len(found) == self._free_count else None
 
 
-def _varint(data: bytes, place: int) -> tuple[int, int]:
+def varint(data: bytes, place: int) -> tuple[int, int]:
+    """(number, place after it) of SQLite's variable-length integer."""
     value = 0
     for index in range(8):
         byte = data[place + index]
@@ -234,11 +235,11 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
 
 
 def _record(payload: bytes) -> tuple[Value, ...]:
-    end, place = _varint(payload, 0)
+    end, place = varint(payload, 0)
     body = end
     values: list[Value] = []
     while place < end:
-        kind, place = _varint(payload, place)
+        kind, place = varint(payload, place)
         value, length = _value(payload, body, kind)
         values.append(value)
         body += length

@@ -44,11 +44,24 @@ def take(
     *,
     drop_statistics: bool = False,
 ) -> dict[str, Any]:
-    """Copy the pair in `databases` to `destination`, describe it in `manifest.json` there, and return the manifest.
+    """`copy` the pair, describe it in `manifest.json` beside the copy, and return the manifest.
+
+    :raises PlexDatabaseError: see `copy`; or the copy is no complete Plex database.
+    """
+    made = copy(databases, destination, attempts, drop_statistics=drop_statistics)
+    manifest = manifests.build(destination, source, plex_version, made)
+    FileOperations().write_text(destination / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    return manifest
+
+
+def copy(
+    databases: Path, destination: Path, attempts: int = ATTEMPTS, *, drop_statistics: bool = False
+) -> dict[str, Any]:
+    """Copy the pair in `databases` to `destination`; how that went: attempts, gap, seconds.
 
     The copies appear under their names only when they are whole and on disk. Plex may go on working.
 
-    :param drop_statistics: leave the rows of Plex's own statistics out of the copy; the manifest says how many.
+    :param drop_statistics: leave the rows of Plex's own statistics out of the copy, and say how many.
     :raises PlexDatabaseError: no pair, no space, not readable, or blobs.db changed in every attempt and the pair would
         not fit together.
     """
@@ -64,9 +77,9 @@ def take(
     had_side_files = bool(side_files(databases))
     started = time.monotonic()
     try:
-        copy = _copy_together(databases, partial, attempts)
+        made = _copy_together(databases, partial, attempts)
         if drop_statistics:
-            copy["dropped_statistics"] = _drop_statistics(partial[LIBRARY])
+            made["dropped_statistics"] = _drop_statistics(partial[LIBRARY])
         for path in partial.values():
             operations.sync_file(path)
         forget_side_files(destination)
@@ -80,10 +93,8 @@ def take(
             # are its own.
             with suppress(PlexDatabaseError):
                 remove_empty_side_files(databases)
-    copy["seconds"] = round(time.monotonic() - started, 3)
-    manifest = manifests.build(destination, source, plex_version, copy)
-    operations.write_text(destination / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-    return manifest
+    made["seconds"] = round(time.monotonic() - started, 3)
+    return made
 
 
 def remove(destination: Path) -> None:

@@ -100,6 +100,42 @@ def fill(
     return section
 
 
+def grow(databases_dir: Path | str, *, section: int, tracks: range, root: str = "/Media/Music") -> int:
+    """Add more tracks to a section that `fill` made, as a scan does: triggers fire, ids go on where the counters are.
+
+    :param tracks: their numbers, beyond those of `fill` and from an artist's first one on (a multiple of 48).
+    :returns: rows of `metadata_items` added (tracks, albums, artists).
+    """
+    if tracks.start % (_TRACKS_PER_ALBUM * _ALBUMS_PER_ARTIST):
+        raise ValueError(f"Expected the number of an artist's first track, found {tracks.start}.")
+    with Library(databases_dir) as library:
+        sql: Any = library.library
+        location, _root, folder = library.locations(section)[0]
+        before = int(sql.execute("SELECT count(*) FROM metadata_items").fetchone()[0])
+        with db.writing(sql):
+            _rows(
+                library,
+                section=section,
+                location=location,
+                folder=folder,
+                root=root,
+                tracks=tracks,
+                sonic=0,
+                numbers=random.Random(0),
+            )
+        return int(sql.execute("SELECT count(*) FROM metadata_items").fetchone()[0]) - before
+
+
+def _next_id(sql: Any, table: str) -> int:
+    """What AUTOINCREMENT would give: beyond every id there is, and every one there was."""
+    highest = sql.execute(
+        f"SELECT max(coalesce((SELECT max(id) FROM {table}), 0),"  # noqa: S608 - two names of tables, written here
+        " coalesce((SELECT seq FROM sqlite_sequence WHERE name=?), 0))",
+        (table,),
+    ).fetchone()
+    return int(highest[0]) + 1
+
+
 def _rows(
     library: Library,
     *,
@@ -113,8 +149,8 @@ def _rows(
 ) -> None:
     """Everything for these tracks, in chunks."""
     sql: Any = library.library
-    first = int(sql.execute("SELECT coalesce(max(id), 0) FROM metadata_items").fetchone()[0]) + 1
-    media = int(sql.execute("SELECT coalesce(max(id), 0) FROM media_items").fetchone()[0]) + 1
+    first = _next_id(sql, "metadata_items")
+    media = max(_next_id(sql, table) for table in ("media_items", "media_parts"))
     batch: dict[str, list[tuple[Any, ...]]] = {_ITEM: [], _MEDIA: [], _PART: [], _STREAM: []}
     vectors: list[tuple[Any, ...]] = []
     for kind, item, parent, names, number, track in _items(tracks, first):

@@ -26,9 +26,9 @@ def find_moved(work: Workspace, library: Mapping[str, Table], wanted: str, missi
     work.run("CREATE TABLE IF NOT EXISTS main.moved(old INTEGER PRIMARY KEY, new INTEGER)")
     work.run(
         f"INSERT OR IGNORE INTO main.moved SELECT wanted.id, MIN(t.metadata_item_id) "
-        f"FROM (SELECT NULL AS id WHERE 0 UNION {wanted}) AS wanted JOIN {media.at('ours')} o ON o.metadata_item_id "
-        "= wanted.id "
-        f"JOIN {media.at('theirs')} t ON t.id = o.id WHERE t.metadata_item_id <> wanted.id AND {missing} "
+        f"FROM (SELECT NULL AS id WHERE 0 UNION {wanted}) AS wanted "
+        f"CROSS JOIN {media.at('ours')} o ON o.metadata_item_id = wanted.id "
+        f"CROSS JOIN {media.at('theirs')} t ON t.id = o.id WHERE t.metadata_item_id <> wanted.id AND {missing} "
         "GROUP BY wanted.id HAVING COUNT(DISTINCT t.metadata_item_id) = 1"
     )
 
@@ -76,8 +76,8 @@ def follow_guids(work: Workspace, library: Mapping[str, Table]) -> None:
     )
     work.run(
         "INSERT OR IGNORE INTO main.guids(item, old, new) SELECT m.old, o.guid, t.guid FROM main.moved m "
-        f"JOIN {items.at('ours')} o ON o.id = m.old JOIN {items.at('theirs')} t ON t.id = m.new WHERE t.guid IS NOT "
-        "o.guid"
+        f"CROSS JOIN {items.at('ours')} o ON o.id = m.old CROSS JOIN {items.at('theirs')} t ON t.id = m.new "
+        "WHERE t.guid IS NOT o.guid"
     )
     if not work.exists("SELECT 1 FROM main.guids"):
         return
@@ -97,7 +97,7 @@ def follow_guids(work: Workspace, library: Mapping[str, Table]) -> None:
 def _follow_settings(work: Workspace, settings: Table) -> None:
     ours, theirs, put = settings.at("ours"), settings.at("theirs"), settings.staged("put")
     free = f"NOT EXISTS (SELECT 1 FROM {ours} x WHERE x.account_id IS o.account_id AND x.guid = g.new)"
-    rows = f"FROM main.guids g JOIN {ours} o ON o.guid = g.old"
+    rows = f"FROM main.guids g CROSS JOIN {ours} o ON o.guid = g.old"
     moved = ", ".join("g.new" if name == "guid" else f'o."{name}"' for name in settings.columns)
     work.run(f"INSERT OR REPLACE INTO {put} SELECT {moved} {rows} WHERE g.chosen AND {free}")
     taken = f"SELECT o.id, g.new {rows} WHERE NOT {free}"
@@ -155,7 +155,7 @@ def follow_streams(work: Workspace, library: Mapping[str, Table]) -> None:
         if column not in choices.columns:
             continue
         gone = (
-            f'FROM {choices.at("ours")} o JOIN {streams.at("ours")} s ON s.id = o."{column}" '
+            f'FROM {choices.at("ours")} o CROSS JOIN {streams.at("ours")} s ON s.id = o."{column}" '
             f"WHERE (NOT EXISTS (SELECT 1 FROM {streams.at('theirs')} t WHERE t.id = s.id) "
             f"OR s.id IN (SELECT id FROM {streams.staged('drop')})) "
             f"AND s.id NOT IN (SELECT id FROM {streams.staged('put')})"
@@ -191,5 +191,5 @@ def _forget_what_is_there(work: Workspace, table: Table) -> None:
     """Rows that the result has in this form already need no writing."""
     work.run(
         f"DELETE FROM {table.staged('put')} WHERE id IN (SELECT p.id FROM {table.staged('put')} p "
-        f"JOIN {table.at('theirs')} t ON t.id = p.id WHERE NOT {table.differ('p', 't')})"
+        f"CROSS JOIN {table.at('theirs')} t ON t.id = p.id WHERE NOT {table.differ('p', 't')})"
     )

@@ -3,6 +3,9 @@
 Everything is driven by home's difference to the base, which is small, and never by the indexer's, which is large: what
 the indexer did is in place already. So the same code merges days of home's life (base = what went out) and, with Plex
 stopped, the seconds since then (base = home's snapshot of a moment ago).
+
+CROSS JOIN is SQLite's word for "in this order" (https://sqlite.org/optoverview.html): the small table first, which is
+home's difference. A database without statistics gives its planner no reason to begin there.
 """
 
 # ruff: noqa: S608 - statements are built from names of the schema; values are parameters
@@ -13,12 +16,15 @@ from dataclasses import dataclass, field
 
 from ..errors import PlexDatabaseError
 from ..pair import BLOBS, LIBRARY
+from ..touched import Near
 from . import carried, policy
 from .conflicts import CONFLICTS_TABLE, note
 from .workspace import Table, Workspace
 
 # Levels of a library: artist, album, track; show, season, episode; and one to spare for albums in albums of photos.
 LEVELS = 4
+BLOBS_TABLES = "blobs.db: "
+"""How a plan's counts call the tables of blobs.db, which has those of library.db too."""
 EXAMPLES = 5
 
 
@@ -40,13 +46,14 @@ class Plan:
         return bool(self.put or self.drop or self.whole)
 
 
-def make(work: Workspace, sections: Iterable[int] | None = None) -> Plan:
+def make(work: Workspace, sections: Iterable[int] | None = None, near: Near | None = None) -> Plan:
     """Plan the merge.
 
     :param sections: ids of the sections that were in the run; others stay home's. None: all were.
+    :param near: where ours may differ from base (touched.since); None: anywhere.
     :raises PlexDatabaseError: versions differ, ids of both sides met, or both changed a table nothing is known about.
     """
-    planner = _Planner(work, None if sections is None else sorted(set(sections)))
+    planner = _Planner(work, None if sections is None else sorted(set(sections)), near or {})
     planner.merge_library()
     planner.take_home_tables()
     planner.decide_the_rest()
@@ -54,12 +61,15 @@ def make(work: Workspace, sections: Iterable[int] | None = None) -> Plan:
 
 
 class _Planner:
-    def __init__(self, work: Workspace, sections: Sequence[int] | None) -> None:
+    def __init__(self, work: Workspace, sections: Sequence[int] | None, near: Near) -> None:
         self.work = work
         self.sections = sections
+        self.near = near
         self.plan = Plan()
         self.library = work.tables(LIBRARY)
         self.blobs = work.tables(BLOBS)
+        self.known_fresh: set[Table] = set()
+        self.kinds: dict[Table, set[str]] = {}
         work.run(CONFLICTS_TABLE)
         # blobs.db has every table of library.db, but only its `blobs` is filled.
         self.merged = [self.library[name] for name in policy.MERGED if name in self.library]
@@ -103,22 +113,38 @@ class _Planner:
         delta, base, ours = table.staged("delta"), table.at("base"), table.at("ours")
         self.work.run(f"CREATE TABLE {delta}(id INTEGER PRIMARY KEY, kind TEXT)")
         self.work.run(f"CREATE TABLE {table.staged('same')}(theirs INTEGER PRIMARY KEY, ours INTEGER)")
-        self.work.run(
-            f"INSERT INTO {delta} SELECT o.id, CASE WHEN b.id IS NULL THEN 'added' ELSE 'changed' END "
-            f"FROM {ours} o LEFT JOIN {base} b ON b.id = o.id WHERE b.id IS NULL OR {table.differ('o', 'b')}"
-        )
-        added = self.work.count(f"SELECT COUNT(*) FROM {delta} WHERE kind = 'added'")
-        mine = self.work.count(f"SELECT COUNT(*) FROM {ours}")
-        if self.work.count(f"SELECT COUNT(*) FROM {base}") > mine - added:
+        kind = "CASE WHEN b.id IS NULL THEN 'added' ELSE 'changed' END"
+        differ = f"b.id IS NULL OR {table.differ('o', 'b')}"
+        deleted = f"NOT EXISTS (SELECT 1 FROM {ours} o WHERE o.id = b.id)"
+        ranges = self.near.get((table.file, table.name)) if self._is_keyed(table) else None
+        if ranges is None:
             self.work.run(
-                f"INSERT INTO {delta} SELECT b.id, 'deleted' FROM {base} b "
-                f"WHERE NOT EXISTS (SELECT 1 FROM {ours} o WHERE o.id = b.id)"
+                f"INSERT INTO {delta} SELECT o.id, {kind} FROM {ours} o LEFT JOIN {base} b ON b.id = o.id "
+                f"WHERE {differ}"
             )
+            added = self.work.count(f"SELECT COUNT(*) FROM {delta} WHERE kind = 'added'")
+            mine = self.work.count(f"SELECT COUNT(*) FROM {ours}")
+            if self.work.count(f"SELECT COUNT(*) FROM {base}") > mine - added:
+                self.work.run(f"INSERT INTO {delta} SELECT b.id, 'deleted' FROM {base} b WHERE {deleted}")
+        for low_and_high in ranges or ():
+            self.work.run(
+                f"INSERT INTO {delta} SELECT o.id, {kind} FROM {ours} o LEFT JOIN {base} b ON b.id = o.id "
+                f"WHERE o.id BETWEEN ? AND ? AND ({differ})",
+                low_and_high,
+            )
+            self.work.run(
+                f"INSERT INTO {delta} SELECT b.id, 'deleted' FROM {base} b WHERE b.id BETWEEN ? AND ? AND {deleted}",
+                low_and_high,
+            )
+        self.kinds[table] = {str(row[0]) for row in self.work.rows(f"SELECT DISTINCT kind FROM {delta}")}
 
     def _refuse_met_ids(self, table: Table) -> None:
+        if "added" not in self.kinds[table]:
+            return
         met = self.work.rows(
-            f"SELECT d.id FROM {table.staged('delta')} d JOIN {table.at('ours')} o ON o.id = d.id "
-            f"JOIN {table.at('theirs')} t ON t.id = d.id WHERE d.kind = 'added' AND {table.differ('o', 't')} LIMIT ?",
+            f"SELECT d.id FROM {table.staged('delta')} d CROSS JOIN {table.at('ours')} o ON o.id = d.id "
+            f"CROSS JOIN {table.at('theirs')} t ON t.id = d.id WHERE d.kind = 'added' "
+            f"AND {table.differ('o', 't')} LIMIT ?",
             (EXAMPLES,),
         )
         if met:
@@ -143,16 +169,16 @@ class _Planner:
         sources = []
         for table in self.merged:
             rule = policy.RULES[table.name]
-            for column, target in rule.references.items():
+            for column, target in rule.references.items() if "added" in self.kinds[table] else ():
                 if target == "metadata_items" and column in table.columns and column != "linked_id":
                     sources.append(
                         f'SELECT o."{column}" AS id FROM {table.staged("delta")} d '
-                        f"JOIN {table.at('ours')} o ON o.id = d.id WHERE d.kind = 'added'"
+                        f"CROSS JOIN {table.at('ours')} o ON o.id = d.id WHERE d.kind = 'added'"
                     )
         changed = items.differ("o", "b", ("id", *policy.RULES["metadata_items"].newest))
         sources.append(
-            f"SELECT d.id FROM {items.staged('delta')} d JOIN {items.at('ours')} o ON o.id = d.id "
-            f"JOIN {items.at('base')} b ON b.id = d.id WHERE d.kind = 'changed' AND {changed}"
+            f"SELECT d.id FROM {items.staged('delta')} d CROSS JOIN {items.at('ours')} o ON o.id = d.id "
+            f"CROSS JOIN {items.at('base')} b ON b.id = d.id WHERE d.kind = 'changed' AND {changed}"
         )
         if "play_queue_generators" in self.library:
             sources.append(f"SELECT metadata_item_id FROM {self.library['play_queue_generators'].at('ours')}")
@@ -164,7 +190,7 @@ class _Planner:
         work.run(f"DELETE FROM main.moved WHERE old IN (SELECT id FROM {items.staged('delta')})")
         work.run("DELETE FROM main.restored WHERE id IN (SELECT old FROM main.moved)")
         for _ in range(LEVELS):
-            parents = f"SELECT o.parent_id AS id FROM main.restored r JOIN {items.at('ours')} o ON o.id = r.id"
+            parents = f"SELECT o.parent_id AS id FROM main.restored r CROSS JOIN {items.at('ours')} o ON o.id = r.id"
             if not work.run(
                 f"INSERT OR IGNORE INTO main.restored SELECT id FROM ({parents}) AS wanted WHERE {missing}"
             ):
@@ -196,9 +222,7 @@ class _Planner:
     def _find_same(self, table: Table) -> None:
         """Rows of the indexer's that are home's own additions under another id."""
         rule = policy.RULES[table.name]
-        if not rule.identity:
-            return
-        if not self.work.exists(f"SELECT 1 FROM {table.staged('delta')} WHERE kind = 'added'"):
+        if not rule.identity or "added" not in self.kinds[table]:
             return
         rounds = LEVELS if table.name in rule.references.values() else 1
         for _ in range(rounds):
@@ -208,28 +232,50 @@ class _Planner:
             self._match_files()
 
     def _match(self, table: Table, rule: policy.Rule) -> int:
-        tests = [self._equal(rule, column) for column in rule.identity]
+        fresh = self._fresh(table)
+        tests = [f'f."{name}" IS o."{name}"' for name in self._told_apart(table)]
         if table.name == "metadata_items":
             # Guids of local items are given out per server; their files tell below whether they are the same.
-            tests += [self._equal(rule, "parent_id"), "o.guid NOT LIKE 'local://%'", "o.guid <> ''"]
+            tests += ["o.guid NOT LIKE 'local://%'", "o.guid <> ''"]
         if table.name == "media_parts":
             tests.append("o.file <> ''")
         return self.work.run(
             f"INSERT OR IGNORE INTO {table.staged('same')} "
-            f"SELECT MIN(t.id), o.id FROM {table.staged('delta')} d JOIN {table.at('ours')} o ON o.id = d.id "
-            f"JOIN {table.at('theirs')} t ON {' AND '.join(tests)} WHERE d.kind = 'added' AND {self._is_new(table)} "
+            f"SELECT MIN(f.id), o.id FROM {table.staged('delta')} d CROSS JOIN {table.at('ours')} o ON o.id = d.id "
+            f"CROSS JOIN {fresh} f ON {' AND '.join(tests)} WHERE d.kind = 'added' "
             f"AND NOT EXISTS (SELECT 1 FROM {table.staged('same')} s WHERE s.ours = o.id) GROUP BY o.id"
         )
 
-    def _equal(self, rule: policy.Rule, column: str) -> str:
-        """SQL: the column means the same on both sides, ids that stand for each other included."""
-        theirs = f't."{column}"'
-        target = rule.references.get(column)
-        parent = self.library.get(target) if target else None
-        if parent is not None:
-            same = f"(SELECT s.ours FROM {parent.staged('same')} s WHERE s.theirs = {theirs})"
-            theirs = f"COALESCE({same}, {theirs})"
-        return f'o."{column}" COLLATE BINARY IS {theirs}'
+    def _told_apart(self, table: Table) -> tuple[str, ...]:
+        """The columns by which rows of both sides are one and the same."""
+        identity = policy.RULES[table.name].identity
+        return (*identity, "parent_id") if table.name == "metadata_items" else identity
+
+    def _fresh(self, table: Table) -> str:
+        """Rows that the indexer added, by what tells them apart: made when first needed, with an index of its own.
+
+        Half a million rows are read once then, and not once for every row of home's. What in them points to a row that
+        stands for one of home's points to that.
+        """
+        fresh, names = table.staged("fresh"), self._told_apart(table)
+        if table not in self.known_fresh:
+            self.known_fresh.add(table)
+            listed = ", ".join(f'"{name}"' for name in names)
+            # EXCEPT: of two indexes, not of two tables.
+            added = f"SELECT id FROM {table.at('theirs')} EXCEPT SELECT id FROM {table.at('base')}"
+            self.work.run(
+                f"CREATE TABLE {fresh} AS SELECT t.id, {listed} FROM ({added}) n CROSS JOIN {table.at('theirs')} t "
+                f"ON t.id = n.id WHERE NOT EXISTS (SELECT 1 FROM {table.at('ours')} o WHERE o.id = n.id)"
+            )
+            self.work.run(f'CREATE INDEX main."by_{table.file}_{table.name}" ON {_bare(fresh)}({listed})')
+        for column, parent in self._references(table):
+            if column in names:
+                same = parent.staged("same")
+                self.work.run(
+                    f'UPDATE {fresh} AS t SET "{column}" = (SELECT s.ours FROM {same} s WHERE s.theirs = t."{column}") '
+                    f'WHERE t."{column}" IN (SELECT theirs FROM {same}){_linked(table, column)}'
+                )
+        return fresh
 
     def _is_new(self, table: Table, row: str = "t") -> str:
         return (
@@ -242,8 +288,9 @@ class _Planner:
         parts, media, items = (self.library[name] for name in ("media_parts", "media_items", "metadata_items"))
         self.work.run(
             f"INSERT OR IGNORE INTO {media.staged('same')} SELECT t.media_item_id, MIN(o.media_item_id) "
-            f"FROM {parts.staged('same')} s JOIN {parts.at('theirs')} t ON t.id = s.theirs "
-            f"JOIN {parts.at('ours')} o ON o.id = s.ours JOIN {media.at('theirs')} m ON m.id = t.media_item_id "
+            f"FROM {parts.staged('same')} s CROSS JOIN {parts.at('theirs')} t ON t.id = s.theirs "
+            f"CROSS JOIN {parts.at('ours')} o ON o.id = s.ours "
+            f"CROSS JOIN {media.at('theirs')} m ON m.id = t.media_item_id "
             f"WHERE {self._is_new(media, 'm')} AND NOT EXISTS (SELECT 1 FROM {parts.at('theirs')} other "
             f"WHERE other.media_item_id = m.id AND other.id NOT IN (SELECT theirs FROM {parts.staged('same')})) "
             "GROUP BY t.media_item_id"
@@ -257,8 +304,9 @@ class _Planner:
         """Items that the indexer added and whose every child is home's: they are the item that holds those at home."""
         return self.work.run(
             f'INSERT OR IGNORE INTO {items.staged("same")} SELECT t."{column}", MIN(o."{column}") '
-            f"FROM {child.staged('same')} s JOIN {child.at('theirs')} t ON t.id = s.theirs "
-            f'JOIN {child.at("ours")} o ON o.id = s.ours JOIN {items.at("theirs")} i ON i.id = t."{column}" '
+            f"FROM {child.staged('same')} s CROSS JOIN {child.at('theirs')} t ON t.id = s.theirs "
+            f"CROSS JOIN {child.at('ours')} o ON o.id = s.ours "
+            f'CROSS JOIN {items.at("theirs")} i ON i.id = t."{column}" '
             f"WHERE {self._is_new(items, 'i')} AND NOT EXISTS (SELECT 1 FROM {child.at('theirs')} other "
             f'WHERE other."{column}" = i.id AND other.id NOT IN (SELECT theirs FROM {child.staged("same")})) '
             f'AND o."{column}" IS NOT NULL GROUP BY t."{column}"'
@@ -268,29 +316,28 @@ class _Planner:
 
     def _apply_delta(self, table: Table) -> None:
         delta, ours, theirs = table.staged("delta"), table.at("ours"), table.at("theirs")
+        kinds, rule = self.kinds[table], policy.RULES[table.name]
         self._drop(table, f"SELECT theirs FROM {table.staged('same')}")
-        self._drop(
-            table,
-            f"SELECT d.id FROM {delta} d JOIN {theirs} t ON t.id = d.id WHERE d.kind = 'deleted'",
-        )
-        self._put_ours(
-            table,
-            f"SELECT d.id FROM {delta} d WHERE d.kind = 'added' "
-            f"AND NOT EXISTS (SELECT 1 FROM {theirs} t WHERE t.id = d.id)",
-        )
-        if self.work.exists(f"SELECT 1 FROM {delta} WHERE kind = 'changed'"):
+        if "added" in kinds:
+            self._put_ours(
+                table,
+                f"SELECT d.id FROM {delta} d WHERE d.kind = 'added' "
+                f"AND NOT EXISTS (SELECT 1 FROM {theirs} t WHERE t.id = d.id)",
+            )
+        if "changed" in kinds:
             self._merge_columns(table)
             self._put_changed_but_gone(table)
+        if "deleted" not in kinds:
+            return
+        self._drop(table, f"SELECT d.id FROM {delta} d CROSS JOIN {theirs} t ON t.id = d.id WHERE d.kind = 'deleted'")
         self._note_deleted(table)
-        rule = policy.RULES[table.name]
         if rule.removal_stays:
-            identity = " AND ".join(f't."{name}" COLLATE BINARY IS b."{name}"' for name in rule.identity)
-            kept = " AND ".join(f'k."{name}" COLLATE BINARY IS b."{name}"' for name in rule.identity)
+            again = " AND ".join(f'f."{name}" IS b."{name}"' for name in rule.identity)
             self._drop(
                 table,
-                f"SELECT t.id FROM {delta} d JOIN {table.at('base')} b ON b.id = d.id "
-                f"JOIN {theirs} t ON {identity} WHERE d.kind = 'deleted' AND {self._is_new(table)} "
-                f"AND NOT EXISTS (SELECT 1 FROM {ours} k WHERE {kept})",
+                f"SELECT f.id FROM {delta} d CROSS JOIN {table.at('base')} b ON b.id = d.id "
+                f"CROSS JOIN {self._fresh(table)} f ON {again} WHERE d.kind = 'deleted' "
+                f"AND NOT EXISTS (SELECT 1 FROM {ours} k WHERE {_alike('k', 'b', rule.identity)})",
                 "removed at home, made anew by the indexer",
             )
 
@@ -314,15 +361,15 @@ class _Planner:
                 clash = f"{mine} AND {t} COLLATE BINARY IS NOT {b} AND {t} COLLATE BINARY IS NOT {o}"
                 clashes.append(f"CASE WHEN {clash} THEN '{name} ' ELSE '' END")
         joined = (
-            f"FROM {table.staged('delta')} d JOIN {table.at('ours')} o ON o.id = d.id "
-            f"JOIN {table.at('base')} b ON b.id = d.id JOIN {table.at('theirs')} t ON t.id = d.id WHERE d.kind = "
-            "'changed'"
+            f"FROM {table.staged('delta')} d CROSS JOIN {table.at('ours')} o ON o.id = d.id "
+            f"CROSS JOIN {table.at('base')} b ON b.id = d.id "
+            f"CROSS JOIN {table.at('theirs')} t ON t.id = d.id WHERE d.kind = 'changed'"
         )
         self.work.run(f"INSERT OR REPLACE INTO {table.staged('put')} SELECT {', '.join(values)} {joined}")
         # What comes out as the indexer has it already needs no writing.
         self.work.run(
             f"DELETE FROM {table.staged('put')} WHERE id IN (SELECT p.id FROM {table.staged('put')} p "
-            f"JOIN {table.at('theirs')} t ON t.id = p.id WHERE NOT {table.differ('p', 't')})"
+            f"CROSS JOIN {table.at('theirs')} t ON t.id = p.id WHERE NOT {table.differ('p', 't')})"
         )
         if clashes:
             text = " || ".join(clashes)
@@ -333,8 +380,8 @@ class _Planner:
     def _put_changed_but_gone(self, table: Table) -> None:
         rule = policy.RULES[table.name]
         gone = (
-            f"SELECT d.id FROM {table.staged('delta')} d JOIN {table.at('ours')} o ON o.id = d.id "
-            f"JOIN {table.at('base')} b ON b.id = d.id WHERE d.kind = 'changed' "
+            f"SELECT d.id FROM {table.staged('delta')} d CROSS JOIN {table.at('ours')} o ON o.id = d.id "
+            f"CROSS JOIN {table.at('base')} b ON b.id = d.id WHERE d.kind = 'changed' "
             f"AND {table.differ('o', 'b', ('id', *rule.newest))} "
             f"AND NOT EXISTS (SELECT 1 FROM {table.at('theirs')} t WHERE t.id = d.id) "
             f"AND d.id NOT IN (SELECT id FROM {table.staged('put')})"
@@ -351,8 +398,8 @@ class _Planner:
         note(
             self.work,
             table,
-            f"SELECT d.id FROM {table.staged('delta')} d JOIN {table.at('base')} b ON b.id = d.id "
-            f"JOIN {table.at('theirs')} t ON t.id = d.id WHERE d.kind = 'deleted' "
+            f"SELECT d.id FROM {table.staged('delta')} d CROSS JOIN {table.at('base')} b ON b.id = d.id "
+            f"CROSS JOIN {table.at('theirs')} t ON t.id = d.id WHERE d.kind = 'deleted' "
             f"AND {table.differ('t', 'b', ('id', *rule.newest))}",
             "deleted at home, changed by the indexer",
             "home's",
@@ -366,7 +413,7 @@ class _Planner:
             if column:
                 same = self.library[rule.references[column]].staged("same")
                 touched = " UNION ".join(
-                    f'SELECT r."{column}" FROM {table.staged("delta")} d JOIN {table.at(side)} r ON r.id = d.id '
+                    f'SELECT r."{column}" FROM {table.staged("delta")} d CROSS JOIN {table.at(side)} r ON r.id = d.id '
                     f"WHERE d.kind = '{kind}'"
                     for side, kind in (("ours", "added"), ("base", "deleted"))
                 )
@@ -443,9 +490,9 @@ class _Planner:
         rule = policy.RULES[table.name]
         if not rule.identity:
             return
-        same = " AND ".join(f'p."{name}" COLLATE BINARY IS o."{name}"' for name in rule.identity)
         doubles = (
-            f"SELECT p.id FROM {table.staged('put')} p JOIN {table.at('ours')} o ON {same} WHERE o.id <> p.id "
+            f"SELECT p.id FROM {table.staged('put')} p CROSS JOIN {table.at('ours')} o "
+            f"ON {_alike('o', 'p', rule.identity)} WHERE o.id <> p.id "
             f"AND NOT EXISTS (SELECT 1 FROM {table.at('ours')} mine WHERE mine.id = p.id)"
         )
         self._drop(table, doubles)
@@ -475,12 +522,12 @@ class _Planner:
         self.work.run(f"DELETE FROM {table.staged('drop')} WHERE id IN ({scope})")
         self._put_ours(
             table,
-            f"SELECT o.id FROM {outside} x JOIN {table.at('ours')} o ON o.id = x.id "
+            f"SELECT o.id FROM {outside} x CROSS JOIN {table.at('ours')} o ON o.id = x.id "
             f"LEFT JOIN {table.at('theirs')} t ON t.id = x.id WHERE t.id IS NULL OR {table.differ('o', 't')}",
         )
         self._drop(
             table,
-            f"SELECT x.id FROM {outside} x JOIN {table.at('theirs')} t ON t.id = x.id "
+            f"SELECT x.id FROM {outside} x CROSS JOIN {table.at('theirs')} t ON t.id = x.id "
             f"WHERE NOT EXISTS (SELECT 1 FROM {table.at('ours')} o WHERE o.id = x.id)",
         )
 
@@ -503,7 +550,7 @@ class _Planner:
         """The result holds exactly home's rows of what people did and of what is this server's own."""
         homes = [table for table in self.library.values() if _kind(table) == policy.HOME]
         for table in homes:
-            if "id" not in table.columns or self._ids_repeat(table):
+            if "id" not in table.columns or not self._is_keyed(table):
                 if self._differs(table, "ours", "theirs"):
                     self._take_whole(table)
                 continue
@@ -523,12 +570,12 @@ class _Planner:
         carried.follow_streams(self.work, self.library)
         self._count_watch_state()
 
-    def _ids_repeat(self, table: Table) -> bool:
-        """Whether `id` is an ordinary column, in which a number may stand twice."""
-        keyed = self.work.count(
-            "SELECT COUNT(*) FROM pragma_table_info(?, 'ours') WHERE name = 'id' AND pk = 1", (table.name,)
-        )
-        return not keyed
+    def _is_keyed(self, table: Table) -> bool:
+        """Whether `id` is the key of its rows, and no ordinary column, in which a number may stand twice."""
+        keyed = "name = 'id' AND pk = 1 AND UPPER(type) = 'INTEGER'"
+        schema = table.at("ours").partition(".")[0]
+        sql = f"SELECT COUNT(*) FROM pragma_table_info(?, ?) WHERE {keyed}"
+        return self.work.count(sql, (table.name, schema)) == 1
 
     def _count_watch_state(self) -> None:
         """Rows of watch state that home changed since the base, and rows of the twin's own that give way."""
@@ -609,12 +656,13 @@ class _Planner:
         )
 
     def _differs(self, table: Table, one: str, other: str) -> bool:
-        names = table.list_of()
-        for left, right in ((one, other), (other, one)):
-            if self.work.exists(f"SELECT {names} FROM {table.at(left)} EXCEPT SELECT {names} FROM {table.at(right)}"):
-                return True
-        counts = [self.work.count(f"SELECT COUNT(*) FROM {table.at(side)}") for side in (one, other)]
-        return counts[0] != counts[1]
+        names, left, right = table.list_of(), table.at(one), table.at(other)
+        # The numbers of rows too: rows may be equal to each other where a table has no key.
+        return self.work.exists(
+            f"SELECT 1 WHERE (SELECT COUNT(*) FROM {left}) <> (SELECT COUNT(*) FROM {right}) "
+            f"OR EXISTS (SELECT {names} FROM {left} EXCEPT SELECT {names} FROM {right}) "
+            f"OR EXISTS (SELECT {names} FROM {right} EXCEPT SELECT {names} FROM {left})"
+        )
 
     def _take_whole(self, table: Table) -> None:
         if table not in self.plan.staged:
@@ -648,7 +696,7 @@ class _Planner:
         for table in self.plan.staged:
             if table in whole:
                 continue
-            name = table.name if table.file == LIBRARY else f"blobs.db: {table.name}"
+            name = table.name if table.file == LIBRARY else f"{BLOBS_TABLES}{table.name}"
             for what, counts in (("put", self.plan.put), ("drop", self.plan.drop)):
                 number = self.work.count(f"SELECT COUNT(*) FROM {table.staged(what)}")
                 if number:
@@ -664,6 +712,12 @@ def _kind(table: Table) -> str:
 
 def _linked(table: Table, column: str) -> str:
     return " AND t.linked_type = 'metadata_item'" if column == "linked_id" else ""
+
+
+def _alike(one: str, other: str, identity: Sequence[str]) -> str:
+    """SQL: two rows have the same identity. Only its first column may choose an index of `one` (Rule.identity)."""
+    first, *more = (f'{one}."{name}" COLLATE BINARY IS {other}."{name}"' for name in identity)
+    return " AND ".join([first, *(f"+{test}" for test in more)])
 
 
 def _bare(name: str) -> str:

@@ -43,7 +43,8 @@ class Rule:
     :param references: column -> table whose id it holds; rows that point nowhere after the merge are the indexer's new
         ones under something home deleted, and are dropped with it.
     :param identity: columns by which a row that both sides added is one and the same; home's is kept, and what points
-        to the indexer's is turned to it.
+        to the indexer's is turned to it. The first is the one that Plex's schema has an index on and that few rows
+        share: without statistics SQLite may choose the index of a column that half a million rows share.
     :param owner: the column of `references` that says to which section a row belongs; empty: to none.
     :param newest: columns of which the greater value wins when both changed.
     :param indexers: columns of which the indexer's value wins when both changed.
@@ -96,7 +97,7 @@ _MERGED = (
         MERGE,
         "the scanner's own list of folders",
         references={"library_section_id": "library_sections", "parent_directory_id": "directories"},
-        identity=("library_section_id", "path"),
+        identity=("path", "library_section_id"),
         owner="library_section_id",
         newest=_DATES,
     ),
@@ -105,7 +106,7 @@ _MERGED = (
         MERGE,
         "items, collections and playlists: what home edited wins, what the indexer found or analysed stays",
         references={"library_section_id": "library_sections", "parent_id": "metadata_items"},
-        identity=("library_section_id", "metadata_type", "guid"),
+        identity=("guid", "library_section_id", "metadata_type"),
         owner="library_section_id",
         newest=(*_DATES, "refreshed_at", "changed_at", "resources_changed_at"),
         indexers=("media_item_count", "hash", "slug"),
@@ -193,7 +194,7 @@ _MERGED = (
         MERGE,
         "Sonic vectors, intro fingerprints, subtitles that were searched for",
         references={"linked_id": "metadata_items"},
-        identity=("linked_type", "linked_id", "blob_type"),
+        identity=("linked_id", "linked_type", "blob_type"),
         owner="linked_id",
         newest=("created_at",),
     ),

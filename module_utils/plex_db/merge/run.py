@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import PlexDatabaseError
 from ..pair import LIBRARY, NAMES, require_closed
 from ..reader import open_closed, rows
+from ..touched import Near
 from . import apply, conflicts
 from . import plan as plans
 from .workspace import opened, remove
@@ -56,6 +57,7 @@ def merge(
     owner_like: Path | None = None,
     conflicts_file: Path | None = None,
     append: bool = False,
+    near: Near | None = None,
     dry_run: bool = False,
 ) -> Merged:
     """Apply to `theirs` what home did since `base`. Twice is once.
@@ -65,6 +67,7 @@ def merge(
     :param plex_sqlite: argv of Plex's own SQLite; only needed when home changed what its triggers watch.
     :param owner_like: a file whose owner may read and write `theirs` (as whom Plex SQLite runs).
     :param conflicts_file: gets every conflict, a JSON object a line; with `append`, after those it holds.
+    :param near: where ours may differ from base (touched.since); None: anywhere.
     :raises PlexDatabaseError: see `plan.make` and `apply.write`; nothing of home is touched.
     """
     for directory in (base, ours, theirs):
@@ -74,7 +77,7 @@ def merge(
     try:
         with opened(scratch, base, ours, theirs) as work:
             work.run("BEGIN")
-            planned = plans.make(work, sections)
+            planned = plans.make(work, sections, near)
             examples = conflicts.first(work, EXAMPLES)
             work.run("COMMIT")
             if not dry_run:

@@ -88,13 +88,15 @@ class Workspace:
         found: dict[str, dict[str, tuple[str, ...]]] = {}
         for side in SIDES:
             schema = f"{side}{_SUFFIX[file]}"
-            sql = f"SELECT name, sql FROM {schema}.sqlite_master WHERE type = 'table'"
-            for name, text in self.rows(sql):
+            sql = (
+                f"SELECT m.name, c.name FROM {schema}.sqlite_master m CROSS JOIN pragma_table_info(m.name, ?) c "
+                "WHERE m.type = 'table' AND m.sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY m.name, c.cid"
+            )
+            for name, column in self.rows(sql, (schema,)):
                 rule = policy.rule_of(str(name))
-                if str(text).upper().startswith("CREATE VIRTUAL") or (rule and rule.kind == policy.DERIVED):
-                    continue
-                columns = self.rows("SELECT name FROM pragma_table_info(?, ?)", (name, schema))
-                found.setdefault(str(name), {})[side] = tuple(str(row[0]) for row in columns)
+                if not (rule and rule.kind == policy.DERIVED):
+                    sides = found.setdefault(str(name), {})
+                    sides[side] = (*sides.get(side, ()), str(column))
         result = {}
         for name, sides in sorted(found.items()):
             if len({sides.get(side) for side in SIDES}) != 1:

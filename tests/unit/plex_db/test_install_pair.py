@@ -15,9 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import install, manifest, pair, reader, snapshot
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db import (
+    install,
+    manifest,
+    pair,
+    reader,
+    snapshot,
+    touched,
+)
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import FileOperations, sha256_of
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import workspace
 
 from tests.unit.plex_db import building
 
@@ -378,4 +386,32 @@ def test_what_home_deleted_at_the_last_moment_is_not_missed_afterwards(place: Pl
         ("DELETE FROM metadata_items WHERE id = 5",),
     )
     place.install(merging=install.Merging(place.root / "base", plex_sqlite=building.plex_sqlite()))
-    install.verify(place.home, manifest.load(place.incoming / pair.MANIFEST))
+    installed = manifest.load(place.incoming / pair.MANIFEST)
+    install.verify(place.home, installed)
+    building.write(place.home / pair.LIBRARY, ("DELETE FROM metadata_items WHERE id = 6",))
+    with pytest.raises(PlexDatabaseError, match="Expected at least 11 tracks in section 'Music', found 9"):
+        install.verify(place.home, installed)
+
+
+def test_the_last_merge_reads_the_rows_on_changed_pages_alone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    touched.remember(place.root / "base")
+    statements: list[str] = []
+    run = workspace.Workspace.run
+
+    def noted(self: workspace.Workspace, sql: str, parameters: Any = ()) -> int:
+        statements.append(sql)
+        return run(self, sql, parameters)
+
+    monkeypatch.setattr(workspace.Workspace, "run", noted)
+    building.write(
+        place.home / pair.LIBRARY,
+        ("INSERT INTO metadata_item_views(account_id, guid, viewed_at) VALUES(1, 'g-2', 4000000000)",),
+        ("UPDATE metadata_items SET title = 'Other' WHERE id = 3",),
+    )
+    place.install(merging=install.Merging(place.root / "base", plex_sqlite=building.plex_sqlite()))
+    compared = [sql for sql in statements if 'FROM ours."metadata_items" o LEFT JOIN base' in sql]
+    assert [sql for sql in compared if "o.id BETWEEN" in sql] == compared
+    with reader.open_closed(place.home / pair.LIBRARY) as library:
+        assert reader.number(library, "SELECT COUNT(*) FROM metadata_item_views") == 2
+        assert reader.rows(library, "SELECT title FROM metadata_items WHERE id = 3") == [("Other",)]
+        assert reader.number(library, "SELECT COUNT(*) FROM metadata_items WHERE id = 2000") == 1

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db import pair, reader
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import gap, policy, run, workspace
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import gap, plan, policy, run, workspace
 
 from sandbox.plex import database
 from tests.unit.plex_db import building, full_schema
@@ -309,6 +309,44 @@ def test_the_same_file_found_on_both_sides_is_one_item_with_home_ids(case: Case)
         ("/Media/TV/a/1.mkv", 1),
         ("/Media/TV/a/2.mkv", 1),
     ]
+
+
+def work_of(theirs: Path, ours: Path, base: Path) -> int:
+    """How many thousands of SQLite's instructions the plan of a merge takes: a measure that no other load changes."""
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+
+    with workspace.opened(theirs / "scratch.db", base, ours, theirs) as work:
+        work.connection.set_progress_handler(step, 1000)
+        plan.make(work)
+        work.connection.set_progress_handler(None, 0)
+    return count
+
+
+def test_a_track_that_home_added_costs_no_look_at_every_track(template: Path, tmp_path: Path) -> None:
+    def cost(added: int) -> int:
+        case = Case(base, tmp_path / f"with-{added}")
+        new = [
+            statement
+            for number in range(added)
+            for statement in building.track(20_000 + number, f"/Media/Music/new/{number}.flac")
+        ]
+        case.at_home(*new)
+        case.at_the_indexer(
+            *[(sql, *(NEW + value if value == values[0] else value for value in values)) for sql, *values in new]
+        )
+        return work_of(case.theirs, case.ours, case.base)
+
+    base = tmp_path / "large"
+    shutil.copytree(template, base)
+    tracks = 1_500
+    old = [building.track(10_000 + number, f"/Media/Music/old/{number}.flac") for number in range(tracks)]
+    building.write(base / building.LIBRARY, *[statement for track in old for statement in track])
+    # Thousands of instructions a track, if each were compared with all the others.
+    assert cost(210) - cost(10) < tracks
 
 
 def test_local_items_are_told_by_their_files(case: Case) -> None:
