@@ -92,7 +92,8 @@ def test_each_holds_only_what_is_new_since_the_one_before(chain: list[Path], tmp
 
 def test_a_gap_and_another_base_are_refused(chain: list[Path], tmp_path: Path) -> None:
     patches = [patch.load(folder) for folder in chain]
-    base, first = (json.loads((tmp_path / f"state{number}" / "manifest.json").read_text())["files"] for number in (0, 1))
+    described = [json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("state0", "state1")]
+    base, first = (manifest["files"] for manifest in described)
     assert patch_chain.leads_on(patches, base)
     assert not patch_chain.leads_on([patches[0], patches[2]], base)
     assert not patch_chain.leads_on(patches, first)
