@@ -54,14 +54,14 @@ class State:
     """What is remembered between one step of the work and the next.
 
     since: when the work began, or the last checkpoint was tried, in seconds of the clock. waiting: what was gained and
-    is not safe. made, failed: checkpoints. size: bytes that travelled for them.
+    is not safe. made, failed: checkpoints. travelled_bytes: for all of them.
     """
 
     since: float
     waiting: int = 0
     made: int = 0
     failed: int = 0
-    size: int = 0
+    travelled_bytes: int = 0
     newest: dict[str, Any] | None = None
     problem: str = ""
 
@@ -179,7 +179,7 @@ class Checkpoints:
         self.state.waiting -= self._covers or 0
         self._covers, self._tried = None, 0
         self.state.made += 1
-        self.state.size += kept.size
+        self.state.travelled_bytes += kept.size
         self.state.problem = ""
         self.state.newest = {"number": kept.number, "taken_at": kept.taken_at, **kept.counts}
         said = f"{words(kept.counts)} safe on the controller ({amount(kept.size)} travelled)"

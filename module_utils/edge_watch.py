@@ -38,6 +38,7 @@ NEXT = {
     "memory ran out. Then run again.",
     "plex_restarting": "Look at Plex's log (logs/ of the run folder); a damaged database shows only there. Home's was "
     "not touched.",
+    "unreachable": "Look at the instance's console, if it still lives, and at the line between; then run again.",
     "timeout": "Run again to go on where this ended, or choose a more patient profile (plexburst_profile).",
 }
 """By a verdict's reason, where the verdict's own advice tells what was done rather than what to do."""
@@ -73,12 +74,12 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         outcome, recent = self._watch(plan, profile, [])
         result: dict[str, Any] = {**started, "watched": outcome.plain()}
         if outcome.lost is not None:
-            return {**result, **outcome.lost, "unreachable": True, "msg": outcome.verdict.advice}
+            return {**result, **self._lost(outcome)}
         if outcome.verdict.reason == "mount_dead":
             result["at_rest"] = self._wait_for_rest(plan, profile)
         outcome, recent = self._follow(plan, profile, result, outcome, recent)
         if outcome.lost is not None:
-            return {**result, **outcome.lost, "unreachable": True, "msg": outcome.verdict.advice}
+            return {**result, **self._lost(outcome)}
         if plan["settle"] and outcome.verdict.state in (verdict.COMPLETE, verdict.IDLE):
             settled = self._settle(plan, recent)
             result["settled"] = settled.plain()
@@ -88,6 +89,12 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         result = self._result(result, outcome, finished, profile)
         self._bring_to_safety(plan["task"], failed=bool(result.get("failed")), mount_died="at_rest" in result)
         return result
+
+    @staticmethod
+    def _lost(outcome: watch.Outcome) -> dict[str, Any]:
+        """A host that is out of reach for too long."""
+        told = {"unreachable": True, "msg": outcome.verdict.advice, "advice": NEXT["unreachable"]}
+        return {**(outcome.lost or {}), **told}
 
     def _refused(self, started: dict[str, Any], plan: Mapping[str, Any] | None) -> dict[str, Any]:
         """A start that failed; one that was refused because of a dead mount (it came with a plan) says whether that may

@@ -89,7 +89,7 @@ PARTS: Mapping[str, dict[str, Any]] = {
     "checkpoint": _object(
         {"made": _COUNT, "failed": _COUNT, "kept": {"type": "boolean"}},
         more={
-            "size": _COUNT,
+            "travelled_bytes": _COUNT,
             "newest": {"type": ["object", "null"]},
             "problem": {"type": "string"},
             "gone_on_from": {"type": "string"},
@@ -253,11 +253,13 @@ def _kept_words(state: Mapping[str, Any]) -> str:
     if not (checkpoint.get("kept") and checkpoint.get("newest")):
         return ""
     newest = checkpoint["newest"]
-    return (
+    words = (
         f" Checkpoint {newest['number']} of {newest['taken_at']} is kept ({newest['sonic_done']:,} of "
-        f"{newest['sonic_total']:,} tracks with Sonic data, {newest['items']:,} items): delta_sync.yml goes on from "
-        "it. As long as the indexer lives, collect.yml brings home all that it has."
+        f"{newest['sonic_total']:,} tracks with Sonic data, {newest['items']:,} items): delta_sync.yml goes on from it."
     )
+    if state.get("cloud", {}).get("deleted"):
+        return words
+    return f"{words} If the indexer still lives, collect.yml brings home all that it has."
 
 
 def _short_of(state: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -420,6 +421,10 @@ def test_what_was_reached_is_brought_to_safety_between_two_steps(plex: Simulator
     state = run.state()["checkpoint"]
     assert (state["made"], state["failed"], state["kept"], state["newest"]["number"]) == (len(made), 0, True, len(made))
     assert [event["event"] for event in run.events()] == ["checkpoint"] * len(made)
+    samples = [json.loads(line) for line in (run.path / "samples.jsonl").read_text().splitlines()]
+    scanned = max(entry["at"] for entry in samples if entry["task"] == "scan")
+    first = datetime.fromisoformat(run.events()[0]["at"].replace("Z", "+00:00")).timestamp()
+    assert first > scanned, "none while a library is scanned"
     assert sorted(path.name for path in (plex.folder / "transfer" / "checkpoint").iterdir()) == ["held"]
     assert (place.stat().st_mode & 0o777, (place / "0001" / "patch.json").stat().st_mode & 0o777) == (0o700, 0o600)
 

@@ -45,7 +45,7 @@ def raise_sequences(library: Path, gap: int = GAP, *, dry_run: bool = False) -> 
     :param library: library.db or blobs.db of the pair that goes out; its rows stay as they are.
     :raises PlexDatabaseError: it cannot be written, or the ids would leave the range that clients can hold.
     """
-    record = library.with_name(f"{library.name}-{RECORD}")
+    record = _record_of(library)
     noted = read_json_object(record, "the note of raised counters") if record.exists() else {"after": {}}
     try:
         with closing(_connect(library)) as connection:
@@ -80,6 +80,12 @@ def raise_pair(directory: Path, gap: int = GAP, *, dry_run: bool = False) -> boo
     return sum(raise_sequences(directory / name, gap, dry_run=dry_run).changed for name in NAMES) > 0
 
 
+def forget(directory: Path) -> None:
+    """Another pair comes in the place of the one that was raised."""
+    for name in NAMES:
+        _record_of(directory / name).unlink(missing_ok=True)
+
+
 def sequences(connection: sqlite3.Connection, schema: str = "main") -> dict[str, int]:
     """The highest id given out, per table."""
     found = rows(connection, f"SELECT name, MAX(seq) FROM {schema}.sqlite_sequence GROUP BY name")
@@ -92,6 +98,10 @@ def set_sequence(connection: sqlite3.Connection, table: str, value: int) -> None
         connection.execute("UPDATE main.sqlite_sequence SET seq = ? WHERE name = ?", (value, table))
     else:
         connection.execute("INSERT INTO main.sqlite_sequence(name, seq) VALUES(?, ?)", (table, value))
+
+
+def _record_of(library: Path) -> Path:
+    return library.with_name(f"{library.name}-{RECORD}")
 
 
 def _numbered(connection: sqlite3.Connection) -> set[str]:

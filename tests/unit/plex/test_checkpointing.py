@@ -128,7 +128,7 @@ def test_one_is_made_every_so_many_minutes_and_said_in_a_line() -> None:
     assert all(60 * MINUTE <= gap <= 65 * MINUTE for gap in gaps)
     assert "checkpoint 2: 41,200 tracks with Sonic data safe on the controller (12.3 MB travelled)" in world.lines
     assert kept.state["newest"]["number"] == 4
-    assert (kept.state["made"], kept.state["failed"], kept.state["size"]) == (4, 0, 4 * 12_300_000)
+    assert (kept.state["made"], kept.state["failed"], kept.state["travelled_bytes"]) == (4, 0, 4 * 12_300_000)
     assert [event for event, _ in kept.events] == ["checkpoint"] * 4
 
 
