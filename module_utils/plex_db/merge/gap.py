@@ -40,18 +40,19 @@ class Raised:
 def raise_sequences(library: Path, gap: int = GAP, *, dry_run: bool = False) -> Raised:
     """Raise the counters of the merged tables of one database by `gap` ids. Nobody else may have it open.
 
-    Twice is once: what was done is noted beside the database, and holds as long as its counters say so.
+    Twice is once: what was done is noted beside the database, and holds for this file as long as its counters say so.
+    (On a lent server the next run's database takes its place, and the counters that it brought along are higher.)
 
     :param library: library.db or blobs.db of the pair that goes out; its rows stay as they are.
     :raises PlexDatabaseError: it cannot be written, or the ids would leave the range that clients can hold.
     """
-    record = _record_of(library)
+    record = library.with_name(f"{library.name}-{RECORD}")
     noted = read_json_object(record, "the note of raised counters") if record.exists() else {"after": {}}
     try:
         with closing(_connect(library)) as connection:
             before = sequences(connection)
             wanted = {table: before.get(table, 0) + gap for table in policy.MERGED if table in _numbered(connection)}
-            done = noted["after"]
+            done = noted["after"] if noted.get("inode") == library.stat().st_ino else {}
             if done and all(before.get(table, 0) >= number for table, number in done.items()):
                 return Raised(False, noted["before"], done)
             too_high = sorted(table for table, value in wanted.items() if value > HIGHEST_ID)
@@ -71,19 +72,15 @@ def raise_sequences(library: Path, gap: int = GAP, *, dry_run: bool = False) -> 
         ) from error
     known = {table: before.get(table, 0) for table in wanted}
     if not dry_run:
-        FileOperations().write_text(record, json.dumps({"gap": gap, "before": known, "after": wanted}) + "\n")
+        FileOperations().write_text(
+            record, json.dumps({"gap": gap, "inode": library.stat().st_ino, "before": known, "after": wanted}) + "\n"
+        )
     return Raised(True, known, wanted)
 
 
 def raise_pair(directory: Path, gap: int = GAP, *, dry_run: bool = False) -> bool:
     """`raise_sequences` for both databases of the pair in `directory`; returns whether anything changed."""
     return sum(raise_sequences(directory / name, gap, dry_run=dry_run).changed for name in NAMES) > 0
-
-
-def forget(directory: Path) -> None:
-    """Another pair comes in the place of the one that was raised."""
-    for name in NAMES:
-        _record_of(directory / name).unlink(missing_ok=True)
 
 
 def sequences(connection: sqlite3.Connection, schema: str = "main") -> dict[str, int]:
@@ -98,10 +95,6 @@ def set_sequence(connection: sqlite3.Connection, table: str, value: int) -> None
         connection.execute("UPDATE main.sqlite_sequence SET seq = ? WHERE name = ?", (value, table))
     else:
         connection.execute("INSERT INTO main.sqlite_sequence(name, seq) VALUES(?, ?)", (table, value))
-
-
-def _record_of(library: Path) -> Path:
-    return library.with_name(f"{library.name}-{RECORD}")
 
 
 def _numbered(connection: sqlite3.Connection) -> set[str]:

@@ -12,7 +12,7 @@ from ..errors import PlexDatabaseError
 from ..files import FileOperations
 from ..pair import LIBRARY, NAMES, holders, require_closed
 from ..reader import open_closed, rows
-from . import apply, conflicts, gap
+from . import apply, conflicts
 from . import plan as plans
 from .workspace import opened, remove
 
@@ -124,7 +124,6 @@ def resume(
     )
     if not dry_run:
         _exchange(checkpoint, databases)
-        gap.forget(databases)
     return replace(done, changed=True)
 
 
