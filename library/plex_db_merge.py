@@ -41,8 +41,10 @@ options:
         that ids given out at home and by the indexer never meet.
       - V(sonic) brings home nothing but Sonic data, from the pair in O(incoming) into the living library in
         O(databases_dir), without an exchange of files.
+      - V(resumed) goes on from a checkpoint. Its pair in O(incoming), made from the pair in O(base_dir), gets what home
+        did since, and takes the place of home's pair in O(databases_dir) of a Plex that does not run yet.
     type: str
-    choices: [merged, raised, sonic]
+    choices: [merged, raised, sonic, resumed]
     default: merged
   databases_dir:
     description: The folder C(Plug-in Support/Databases) of the Plex server.
@@ -52,7 +54,7 @@ options:
     description: The folder of the pair that came back. Required unless O(state=raised).
     type: path
   base_dir:
-    description: The folder of the pair that went out. Required with O(state=merged).
+    description: The folder of the pair that went out. Required by V(merged) and V(resumed) of O(state).
     type: path
   snapshot_dir:
     description:
@@ -193,6 +195,26 @@ def merged(module: AnsibleModule) -> dict[str, object]:
         text = {**manifest.load(described), **manifest.contents(incoming)}
         text.pop("gone_since", None)  # of an installation that was taken back
         files.FileOperations().write_text(described, json.dumps(text, indent=1) + "\n")
+    return told(done)
+
+
+def resumed(module: AnsibleModule) -> dict[str, object]:
+    """Put a checkpoint's pair, with what home did since, in the place of home's."""
+    options = module.params
+    base = Path(options["base_dir"])
+    done = run.resume(
+        base,
+        Path(options["databases_dir"]),
+        Path(options["incoming"]),
+        sections=run.section_ids(base, options["sections"]),
+        plex_sqlite=options["plex_sqlite"],
+        dry_run=module.check_mode,
+    )
+    return told(done)
+
+
+def told(done: run.Merged) -> dict[str, object]:
+    """A merge as the module's result."""
     return {
         **EMPTY,
         "changed": done.changed,
@@ -230,14 +252,14 @@ def act(module: AnsibleModule) -> dict[str, object]:
             "sonic": {"vectors": brought.vectors, "marks": brought.marks, "skipped": brought.skipped},
             "seconds": brought.seconds,
         }
-    return merged(module)
+    return resumed(module) if options["state"] == "resumed" else merged(module)
 
 
 def main() -> None:
     """Merge, raise the counters, or bring home Sonic data."""
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["merged", "raised", "sonic"], "default": "merged"},
+            "state": {"type": "str", "choices": ["merged", "raised", "sonic", "resumed"], "default": "merged"},
             "databases_dir": {"type": "path", "required": True},
             "incoming": {"type": "path"},
             "base_dir": {"type": "path"},
@@ -250,6 +272,7 @@ def main() -> None:
         required_if=[
             ("state", "merged", ["incoming", "base_dir", "snapshot_dir"]),
             ("state", "sonic", ["incoming"]),
+            ("state", "resumed", ["incoming", "base_dir"]),
         ],
         supports_check_mode=True,
     )

@@ -131,8 +131,6 @@ manifest:
   sample: {schema: 1, source: indexer}
 """
 
-import os
-import pwd
 import sys
 from pathlib import Path
 from typing import Any
@@ -144,7 +142,7 @@ MISSING: ImportError | None = None
 try:
     from ansible_collections.plexburst.core.plugins.module_utils.plex_db import manifest as manifests
     from ansible_collections.plexburst.core.plugins.module_utils.plex_db import patch as patches
-    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import sha256_of
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import give_to, sha256_of
     from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import MANIFEST
 except ImportError as error:
     MISSING = error
@@ -180,16 +178,6 @@ def why_whole(base: str, found: dict[str, Any] | None, other: dict[str, Any] | N
     return ""
 
 
-def give_to(folder: Path, owner: str) -> None:
-    """Hand the patch to the user who carries it."""
-    try:
-        entry = pwd.getpwnam(owner)
-    except KeyError:
-        raise PlexDatabaseError(f"There is no user {owner!r} on this host to own the patch.") from None
-    for path in (folder, *folder.iterdir()):
-        os.chown(path, entry.pw_uid, entry.pw_gid)
-
-
 def make(options: dict[str, Any], check: bool) -> dict[str, Any]:
     """State `made`."""
     folder, result = Path(options["patch"]), Path(options["result"])
@@ -208,7 +196,7 @@ def make(options: dict[str, Any], check: bool) -> dict[str, Any]:
         why = f"the base in {options['base']} is damaged"
         made = patches.make(result, folder)
     if options["owner"]:
-        give_to(folder, options["owner"])
+        give_to(options["owner"], folder, *folder.iterdir())
     return {"changed": True, **described(folder, made, why)}
 
 

@@ -117,8 +117,6 @@ free:
   sample: 9000000000
 """
 
-import os
-import pwd
 import shutil
 import sys
 import tempfile
@@ -130,6 +128,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors impo
 MISSING: ImportError | None = None
 try:
     from ansible_collections.plexburst.core.plugins.module_utils.plex_db import pair, snapshot
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import give_to
 except ImportError as error:
     MISSING = error
 
@@ -145,16 +144,6 @@ def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
             "or set ansible_python_interpreter to a complete Python."
         )
     )
-
-
-def give_to(directory: Path, owner: str) -> None:
-    """Hand the copies and their folder to the user who fetches them."""
-    try:
-        entry = pwd.getpwnam(owner)
-    except KeyError:
-        raise PlexDatabaseError(f"There is no user {owner!r} on this host to own the snapshot.") from None
-    for path in (directory, *(directory / name for name in (*pair.NAMES, pair.MANIFEST))):
-        os.chown(path, entry.pw_uid, entry.pw_gid)
 
 
 def main() -> None:
@@ -195,7 +184,7 @@ def main() -> None:
             drop_statistics=options["drop_statistics"],
         )
         if options["owner"]:
-            give_to(target, options["owner"])
+            give_to(options["owner"], target, *(target / name for name in (*pair.NAMES, pair.MANIFEST)))
     except (PlexDatabaseError, OSError) as error:
         module.fail_json(msg=f"The snapshot of {options['databases_dir']} failed. {error}")
     finally:

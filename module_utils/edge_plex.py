@@ -70,6 +70,7 @@ def watch_spec(*steps: str) -> dict[str, Any]:
         "run_dir": {"type": "str"},
         "hourly_price": {"type": "float", "default": 0.0},
         "currency": {"type": "str", "default": "EUR"},
+        "checkpoint": {"type": "dict", "default": {}},
         "settle": {"type": "bool", "default": True},
         "step": {"type": "str", "default": "alone", "choices": [*STEPS, *steps]},
         "since": {"type": "float", "default": 0.0},

@@ -12,16 +12,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.plexburst.core.plugins.module_utils import watch
+from ansible_collections.plexburst.core.plugins.module_utils import edge_checkpoint, edge_line, watch
+from ansible_collections.plexburst.core.plugins.module_utils.checkpointing import Checkpoints
 from ansible_collections.plexburst.core.plugins.module_utils.plex import counters, profiles, verdict
 from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import WORKER_KINDS, Sample
+from ansible_collections.plexburst.core.plugins.module_utils.run_folder import RunFolderError
 
 SAMPLE = "plexburst.core.plex_sample"
 PROBE_EVERY = 2.0
 """Seconds between two probes of the mount at least; a profile with a longer interval probes with every sample."""
+
+LONG = ("analyse", "sonic")
+"""Tasks during which checkpoints are made."""
 
 RESTING_LOOKS = 4
 """So often Plex's workers are looked for at least before they are said to run on."""
@@ -35,6 +40,7 @@ NEXT = {
     "not touched.",
     "disk_full": "Nothing at home was touched. Give the indexer a larger disk (plexburst_volume_size_gb), or make room "
     "on a machine of your own, then run again.",
+    "unreachable": "Look at the instance's console, if it still lives, and at the line between; then run again.",
     "timeout": "Run again to go on where this ended, or choose a more patient profile (plexburst_profile).",
 }
 """By a verdict's reason, where the verdict's own advice tells what was done rather than what to do."""
@@ -47,6 +53,7 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
     _supports_check_mode = True
     _supports_async = False  # a looping plugin under async would report success at once
     _requires_connection = True
+    _checkpoints: Checkpoints | None = None
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start, watch, finish."""
@@ -61,26 +68,35 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
             return started
         try:
             profile = profiles.resolve(plan["profile"], plan["task"], plan["section_type"], plan["profile_overrides"])
-        except ValueError as error:
+            self._checkpoints = self._checkpoints_wanted()
+        except (RunFolderError, ValueError) as error:
             return {"failed": True, "msg": str(error)}
         for note in started.pop("notes", []):
             Display().display(f"[{self._task_host()}] {plan['task']} {plan['title']}: {note}")
         outcome, recent = self._watch(plan, profile, [])
         result: dict[str, Any] = {**started, "watched": outcome.plain()}
         if outcome.lost is not None:
-            return {**result, **outcome.lost, "unreachable": True, "msg": outcome.verdict.advice}
+            return {**result, **self._lost(outcome)}
         if outcome.verdict.reason == "mount_dead":
             result["at_rest"] = self._wait_for_rest(plan, profile)
         outcome, recent = self._follow(plan, profile, result, outcome, recent)
         if outcome.lost is not None:
-            return {**result, **outcome.lost, "unreachable": True, "msg": outcome.verdict.advice}
+            return {**result, **self._lost(outcome)}
         if plan["settle"] and outcome.verdict.state in (verdict.COMPLETE, verdict.IDLE):
             settled = self._settle(plan, recent)
             result["settled"] = settled.plain()
         finished = self._module("finish", since=self._task.args.get("since") or float(started.get("began", 0.0)))
         if finished.get("mount_sick") and "at_rest" not in result:
             result["at_rest"] = self._wait_for_rest(plan, profile)
-        return self._result(result, outcome, finished, profile)
+        result = self._result(result, outcome, finished, profile)
+        self._bring_to_safety(plan["task"], failed=bool(result.get("failed")), mount_died="at_rest" in result)
+        return result
+
+    @staticmethod
+    def _lost(outcome: watch.Outcome) -> dict[str, Any]:
+        """A host that is out of reach for too long."""
+        told = {"unreachable": True, "msg": outcome.verdict.advice, "advice": NEXT["unreachable"]}
+        return {**(outcome.lost or {}), **told}
 
     def _refused(self, started: dict[str, Any], plan: Mapping[str, Any] | None) -> dict[str, Any]:
         """A start that failed; one that was refused because of a dead mount (it came with a plan) says whether that may
@@ -92,6 +108,45 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         except ValueError as error:
             return {**started, "msg": f"{started.get('msg', '')} {error}".strip()}
         return {**started, "at_rest": self._wait_for_rest(plan, profile), "advice": NEXT["mount_dead"]}
+
+    def _checkpoints_wanted(self) -> Checkpoints | None:
+        """The checkpoints of this task, where the option asks for some."""
+        option, run_dir = self._task.args.get("checkpoint"), self._task.args.get("run_dir")
+        wanted = edge_checkpoint.Wanted.of(option) if option and run_dir else None
+        if wanted is None:
+            return None
+        host = edge_checkpoint.IndexerHost(
+            wanted,
+            databases=str(self._task.args["database_dir"]),
+            owner=str(self._get_remote_user() or "") if self._connection.become else "",
+            call=lambda args: self._execute_module(
+                module_name=edge_checkpoint.MODULE, module_args=args, task_vars=self._vars
+            ),
+            fetch=lambda source, target: edge_line.move(
+                self._connection, self._connection.fetch_file, source, str(target)
+            ),
+            clock=time.time,
+            sleep=time.sleep,
+        )
+
+        def emit(line: str) -> None:
+            Display().display(f"[{self._task_host()}] {line}")
+
+        return edge_checkpoint.checkpoints(wanted, host, str(run_dir), emit, time.time)
+
+    def _bring_to_safety(self, task: str, *, failed: bool, mount_died: bool) -> None:
+        """Between two steps what is due is brought to safety, and after an analysis that failed whatever it reached.
+
+        Not what a sick mount may have made of the library; and all of it is brought home after a Sonic analysis that
+        went well, for that is the last step.
+        """
+        if self._checkpoints is None:
+            return
+        if task in LONG and failed and not mount_died:
+            self._checkpoints.between(anyway=True)
+        elif task != "sonic" and not failed:
+            self._checkpoints.between()
+        self._checkpoints.leave()
 
     def _follow(
         self,
@@ -183,7 +238,7 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
     def _arguments(self, step: str) -> dict[str, Any]:
         """The task's arguments, as the module gets them for one step."""
         del step
-        return dict(self._task.args)
+        return {key: value for key, value in self._task.args.items() if key != "checkpoint"}
 
     def _keep(self, name: str, key: str, value: Any) -> str:
         """Put `value` under `key` into <run_dir>/NAME, a JSON object of mode 0600; its path, '' without a run."""
@@ -235,6 +290,15 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
             self._look(plan, profile, batch)
             return batch
 
+        work = self._checkpoints if plan["task"] != "stabilise" else None
+
+        def between(sample: Sample, seconds: float) -> None:
+            count = edge_checkpoint.progress_of(sample.counters)
+            if work is not None and count is not None:
+                work.look(count, seconds)
+
+        if work is not None:
+            work.begin(edge_checkpoint.progress_of(counters.from_dict(plan["before"])))
         watcher = watch.Watcher(
             task=verdict.Task(
                 kind=plan["task"],
@@ -255,8 +319,15 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
             hourly_price=plan["hourly_price"],
             currency=plan["currency"],
             seed=recent,
+            # Never while a scan runs: a mount that dies then must be seen within two samples.
+            between=between if work is not None and plan["task"] in LONG else None,
         )
         outcome = watcher.run()
+        if work is not None:
+            reached = None if outcome.last is None else edge_checkpoint.progress_of(outcome.last.counters)
+            if reached is not None:
+                work.saw(reached)
+            work.end()
         return outcome, watcher.recent()
 
     def _look(self, plan: Mapping[str, Any], profile: profiles.Profile, batch: list[Sample]) -> None:
@@ -269,21 +340,14 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         try:
             result = self._execute_module(module_name=SAMPLE, module_args=args, task_vars=self._vars)
         except AnsibleConnectionFailure as error:
-            self._reconnect()
+            edge_line.reconnect(self._connection)
             raise watch.SampleMissed(str(error).splitlines()[0][:200], {"unreachable": True}) from error
         if result.get("unreachable"):
-            self._reconnect()
+            edge_line.reconnect(self._connection)
             raise watch.SampleMissed(str(result.get("msg", "unreachable"))[:200], result)
         if result.get("failed") or not result.get("samples"):
             raise watch.SampleMissed(str(result.get("msg", "plex_sample gave no sample"))[:200], result)
         return [Sample.from_dict(sample) for sample in result["samples"]]
-
-    def _reconnect(self) -> None:
-        """Drop a dead master connection, so that the next sample makes a new one."""
-        try:
-            self._connection.reset()
-        except (AnsibleError, AttributeError) as error:  # local connections have no reset
-            Display().vvv(f"connection reset: {error}")
 
     def _act(self, step: str, task: str) -> bool:
         """Carry out a verdict's step; False when it could not be. A wait for calm has nothing to start again."""

@@ -41,6 +41,7 @@ def render_report(summary: Mapping[str, Any], events: Sequence[Mapping[str, Any]
         *_facts("Cost", summary["cost"]),
         *_facts("Home", summary["home"]),
         *_facts("Cloud", summary["cloud"]),
+        *_facts("Checkpoints", summary.get("checkpoint", {})),
         *_facts("Plan", summary.get("plan", {})),
         "</body></html>",
     ]

@@ -86,6 +86,16 @@ PARTS: Mapping[str, dict[str, Any]] = {
             "watch_state": _object({"kept": _COUNT, "conflicts": _COUNT}),
         }
     ),
+    "checkpoint": _object(
+        {"made": _COUNT, "failed": _COUNT, "kept": {"type": "boolean"}},
+        more={
+            "travelled_bytes": _COUNT,
+            "newest": {"type": ["object", "null"]},
+            "problem": {"type": "string"},
+            "gone_on_from": {"type": "string"},
+            "taken_over_by": {"type": "array", "items": {"type": "string"}},
+        },
+    ),
     "plan": {"type": "object"},
     "partial": {"type": "array", "items": {"type": "string", "minLength": 1}},
 }
@@ -122,7 +132,7 @@ SCHEMA: dict[str, Any] = {
             "cloud": PARTS["cloud"],
             "home": PARTS["home"],
         },
-        more={"plan": PARTS["plan"], "partial": PARTS["partial"]},
+        more={"plan": PARTS["plan"], "partial": PARTS["partial"], "checkpoint": PARTS["checkpoint"]},
         open_=False,
     ),
 }
@@ -230,9 +240,26 @@ def judge(
             ),
         }
     installed = bool(state.get("home", {}).get("installed"))
+    if failure is not None and not installed:
+        failure = {**failure, "advice": f"{failure['advice']}{_kept_words(state)}"}
     if failure is not None:
         return ("partial" if installed else "failed"), failure
     return ("partial" if _short_of(state) else "succeeded"), None
+
+
+def _kept_words(state: Mapping[str, Any]) -> str:
+    """What becomes of a lost indexer's work, for the advice."""
+    checkpoint = state.get("checkpoint", {})
+    if not (checkpoint.get("kept") and checkpoint.get("newest")):
+        return ""
+    newest = checkpoint["newest"]
+    words = (
+        f" Checkpoint {newest['number']} of {newest['taken_at']} is kept ({newest['sonic_done']:,} of "
+        f"{newest['sonic_total']:,} tracks with Sonic data, {newest['items']:,} items): delta_sync.yml goes on from it."
+    )
+    if state.get("cloud", {}).get("deleted"):
+        return words
+    return f"{words} If the indexer still lives, collect.yml brings home all that it has."
 
 
 def _short_of(state: Mapping[str, Any]) -> list[str]:
@@ -271,8 +298,17 @@ def compose(
         "cloud": cloud,
         "home": home,
     }
-    summary.update({key: value for key, value in (("plan", state.get("plan")), ("partial", _short_of(state))) if value})
+    more = {"plan": state.get("plan"), "partial": _short_of(state), "checkpoint": _checkpoint(state)}
+    summary.update({key: value for key, value in more.items() if value})
     return summary
+
+
+def _checkpoint(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What there is to say about checkpoints; empty when there were none and none was tried."""
+    found = {"made": 0, "failed": 0, "kept": False, **state.get("checkpoint", {})}
+    names = PARTS["checkpoint"]["properties"]
+    told = {name: value for name, value in found.items() if name in names}
+    return told if told["made"] or told["failed"] or "gone_on_from" in told else {}
 
 
 def phases(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -93,7 +93,9 @@ class Watcher:
     observe(last sample, gap) gives one sample, or two that are `gap` seconds apart when gap > 0, or raises
     SampleMissed; the last sample comes without its counters when everything must be counted. act(step) carries out a
     verdict's next_step and says whether it could; emit shows a line; clock and sleep are in seconds.
-    `seed`: samples of the task before, which may already tell that this one is done.
+    `seed`: samples of the task before, which may already tell that this one is done. `between` is called with each
+    sample after which the work goes on, and the seconds until the next one is due; what it does is done by then, or not
+    much later.
     """
 
     task: Task
@@ -108,6 +110,7 @@ class Watcher:
     hourly_price: float = 0.0
     currency: str = "EUR"
     seed: list[Sample] = field(default_factory=list)
+    between: Callable[[Sample, float], None] | None = None
     _samples: list[Sample] = field(default_factory=list)
     _steps: list[str] = field(default_factory=list)
     _line: str = ""
@@ -147,10 +150,19 @@ class Watcher:
                 return self._outcome(result, missed, None)
             wait = result.look_again if result.look_again and not result.final else self.profile.interval
             exact = result.exact
+            spent = self._meanwhile(batch[-1], wait)
             # Near a beginning or an end two samples are made in one call, which has the wait between them.
             gap = wait if wait <= near else 0.0
-            if gap == 0.0 or len(batch) < 2:
-                self.sleep(wait)
+            if (gap == 0.0 or len(batch) < 2) and wait > spent:
+                self.sleep(wait - spent)
+
+    def _meanwhile(self, sample: Sample, wait: float) -> float:
+        """Do what is done between two samples; the seconds it took."""
+        if self.between is None:
+            return 0.0
+        begun = self.clock()
+        self.between(sample, wait)
+        return self.clock() - begun
 
     def _seeded(self) -> Outcome | None:
         """The outcome when the samples of the task before already tell it; otherwise they only begin the window."""

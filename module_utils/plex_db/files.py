@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pwd
 import shutil
 import time
 from pathlib import Path
@@ -110,6 +111,19 @@ def require_space(directory: Path, wanted: int, what: str) -> None:
             f"{what} needs {megabytes(wanted + SPARE_BYTES)} in {directory}, found {megabytes(free)} free: "
             "free some space there, or choose a folder on a larger file system."
         )
+
+
+def give_to(owner: str, *paths: Path) -> None:
+    """Hand files to the user who carries them, and that user's group.
+
+    :raises PlexDatabaseError: there is no such user on this host.
+    """
+    try:
+        entry = pwd.getpwnam(owner)
+    except KeyError:
+        raise PlexDatabaseError(f"There is no user {owner!r} on this host to own {paths[0]}.") from None
+    for path in paths:
+        os.chown(path, entry.pw_uid, entry.pw_gid)
 
 
 def megabytes(size: float) -> str:

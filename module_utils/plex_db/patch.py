@@ -350,21 +350,14 @@ class _Maker:
 
 def _apply_one(patch: Patch, name: str, folder: Path, base: Path | None, target: Path) -> None:
     patched = patch.files[name]
-    block = patched.block
     wanted = int(patched.result["size"])
     with ExitStack() as stack:
         old = stack.enter_context(base.open("rb")) if base is not None and patched.base is not None else None
         target.unlink(missing_ok=True)
         target.touch(mode=0o600)
         weaver = _Weaver(old, stack.enter_context(target.open("wb")), wanted)
-        for runs, new in _groups(patch, name, folder, old):
-            position = 0
-            for first, length in runs:
-                size = min(length * block, max(wanted - first * block, 0))
-                weaver.put(first * block, new[position : position + size])
-                position += size
-            if position != len(new):
-                raise PlexDatabaseError(f"The patch in {folder} does not fit {name}: it is damaged. Transfer it again.")
+        for offset, new in changes(patch, name, folder, old):
+            weaver.put(offset, new)
         found_base, found = weaver.finish()
     if patched.base is not None and found_base != _entry(patched.base):
         raise WrongBase(
@@ -377,6 +370,23 @@ def _apply_one(patch: Patch, name: str, folder: Path, base: Path | None, target:
             f"{name} came out of the patch in {folder} with {found['size']} bytes and SHA-256 {found['sha256']}, "
             f"expected {wanted} bytes and {patched.result['sha256']}. Transfer the patch again."
         )
+
+
+def changes(patch: Patch, name: str, folder: Path, old: BinaryIO | None) -> Iterator[tuple[int, bytes]]:
+    """What the patch in `folder` writes into one database, from first to last: (offset in bytes, new content).
+
+    :param old: the base; it may be the very file that is written, for what is behind has been read already.
+    :raises PlexDatabaseError: a part is missing or damaged.
+    """
+    block, wanted = patch.files[name].block, int(patch.files[name].result["size"])
+    for runs, new in _groups(patch, name, folder, old):
+        position = 0
+        for first, length in runs:
+            size = min(length * block, max(wanted - first * block, 0))
+            yield first * block, new[position : position + size]
+            position += size
+        if position != len(new):
+            raise PlexDatabaseError(f"The patch in {folder} does not fit {name}: it is damaged. Transfer it again.")
 
 
 def _groups(patch: Patch, name: str, folder: Path, old: BinaryIO | None) -> Iterator[tuple[list[Run], bytes]]:

@@ -26,6 +26,10 @@ class Cut(Exception):
     """The line is cut; it may come back."""
 
 
+class Later(Exception):
+    """There is more to bring, but the time for it is over: it is gone on with later."""
+
+
 @dataclass
 class Carried:
     """What came of it. `bytes` travelled, repetitions included; `seconds` from the first byte to the last."""
@@ -66,9 +70,11 @@ class Carrier:
     _said: float = 0.0
     _moved: float = 0.0
 
-    def bring(self, folder: Path, description_sha256: str) -> Patch:
+    def bring(self, folder: Path, description_sha256: str, until: float | None = None) -> Patch:
         """Bring a patch into `folder`. Parts of an earlier one that are the same stay, the others go away.
 
+        :param until: when the clock shows this, nothing further is begun.
+        :raises Later: that time has come before the last part.
         :raises Cut: the line did not come back in time.
         :raises PlexDatabaseError: something arrived damaged in every attempt.
         """
@@ -81,7 +87,9 @@ class Carrier:
         patch = load(folder)
         remove(folder, keep=patch)
         lacking = self._expect(patch, missing_parts(folder, patch))
-        for part in lacking:
+        for number, part in enumerate(lacking):
+            if number and until is not None and self.clock() >= until:
+                raise Later(f"{len(lacking) - number} parts are still to come.")
             self._bring_part(folder, part)
         self._end(patch)
         return patch

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.plexburst.core.plugins.module_utils.edge_line import first_line, move, reconnect
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import sha256_of
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.patch import DESCRIPTION
@@ -72,21 +73,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         }
 
     def _bring(self, name: str) -> None:
-        self._over_the_line(self._connection.fetch_file, f"{self._remote}/{name}", str(self._local / name))
+        move(self._connection, self._connection.fetch_file, f"{self._remote}/{name}", str(self._local / name))
 
     def _send(self, name: str) -> None:
-        self._over_the_line(self._connection.put_file, str(self._local / name), f"{self._remote}/{name}")
-
-    def _over_the_line(self, move: Any, source: str, target: str) -> None:
-        try:
-            move(source, target)
-        except AnsibleAuthenticationFailure as error:
-            raise PlexDatabaseError(f"The host refuses the login: {first_line(error)}") from error
-        except AnsibleConnectionFailure as error:
-            self._reconnect()
-            raise Cut(first_line(error)) from error
-        except AnsibleError as error:
-            raise PlexDatabaseError(f"{source} could not be copied to {target}: {first_line(error)}") from error
+        move(self._connection, self._connection.put_file, str(self._local / name), f"{self._remote}/{name}")
 
     def _present(self) -> Sequence[str] | None:
         """The parts that the host has; None when it has no description, or another one."""
@@ -94,24 +84,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         try:
             answer = self._execute_module(module_name=PATCH, module_args=arguments, task_vars=self._vars)
         except AnsibleConnectionFailure as error:
-            self._reconnect()
+            reconnect(self._connection)
             raise Cut(first_line(error)) from error
         if answer.get("unreachable"):
-            self._reconnect()
+            reconnect(self._connection)
             raise Cut(str(answer.get("msg", "unreachable")))
         # A description that was cut short cannot be read; it is sent again like one that is missing.
         if answer.get("failed") or answer.get("description_sha256") != sha256_of(self._local / DESCRIPTION):
             return None
         return [str(name) for name in answer["present"]]
-
-    def _reconnect(self) -> None:
-        """Drop a dead master connection, so that the next try makes a new one."""
-        try:
-            self._connection.reset()
-        except (AnsibleError, AttributeError) as error:  # local connections have no reset
-            Display().vvv(f"connection reset: {error}")
-
-
-def first_line(error: Exception) -> str:
-    """An error's first line."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

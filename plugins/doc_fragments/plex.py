@@ -96,6 +96,17 @@ options:
     description: Currency of O(hourly_price).
     type: str
     default: EUR
+  checkpoint:
+    description:
+      - When what was reached is brought to safety while the work goes on, and where to. Needs O(run_dir).
+      - C(minutes) and C(tracks), whichever comes first, counted from the last checkpoint; V(0) means never by that.
+        C(dir) and C(base_manifest) are the folder for checkpoints and the manifest of the pair that went out, on the
+        controller; C(work_dir) and C(base_dir) a folder and that pair on the machine; C(plex_version) is the server's;
+        C(about) is kept with each checkpoint.
+      - One that fails is told, counted in the run's folder and tried again later; it does not fail the task. None is
+        made while a library is scanned. After an analysis that failed there is one in any case.
+    type: dict
+    default: {}
   settle:
     description: Wait afterwards until the server is calm (no activity, no worker, little CPU).
     type: bool

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,6 +19,8 @@ from xml.etree import ElementTree
 import pytest
 import requests
 from ansible_collections.plexburst.core.plugins.module_utils.plex import counters
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db import checkpoint, patch_chain
+from ansible_collections.plexburst.core.plugins.module_utils.run_folder import RunFolder
 
 from tests import frugal
 from tests.modules.plex_simulator import ROOT, Simulator, make_template, simulator
@@ -390,3 +393,68 @@ def test_a_mount_that_died_is_mounted_again_and_the_scan_repeated(plex: Simulato
     assert "no worker of Plex runs any more" in output
     (music,) = result["plex_index_sections_result"]
     assert music["items_after"] >= music["items_before"]
+
+
+def checkpointed(plex: Simulator, run: Path, **more: Any) -> dict[str, Any]:
+    """The options of a task that makes checkpoints, one as soon as anything is gained."""
+    option = {
+        "minutes": 0,
+        "tracks": 1,
+        "dir": str(run / "snapshots" / "checkpoint"),
+        "base_manifest": str(plex.folder / "base" / "manifest.json"),
+        "work_dir": str(plex.folder / "transfer" / "checkpoint"),
+        "base_dir": str(plex.folder / "base"),
+        "plex_version": "1",
+        "about": {"machine_identifier": "home"},
+    }
+    return {"run_dir": str(run), "checkpoint": {**option, **more}}
+
+
+def test_what_was_reached_is_brought_to_safety_between_two_steps(plex: Simulator) -> None:
+    run = RunFolder.create(plex.folder / "runs", "20261122-071500-ab12")
+    place = run.path / "snapshots" / "checkpoint"
+    copied = {"databases_dir": plex.place()["database_dir"], "dest": str(plex.folder / "base"), "source": "home"}
+    base = run_module("plex_db_snapshot", copied)["manifest"]
+    options = checkpointed(plex, run.path)
+    code, output, result = play(
+        plex,
+        [
+            watched(plex, "plex_scan", section="Music", **options),
+            watched(plex, "plex_analyze", section="Music", **options),
+        ],
+    )
+    assert code == 0, output
+    assert not result["failed"], output
+    assert "[indexer] checkpoint 1: " in output
+    made = [checkpoint.load(folder) for folder in checkpoint.folders(place)]
+    assert made, output
+    assert made[0].about == {"machine_identifier": "home"}
+    patch_chain.apply(checkpoint.chain(made, made[-1], base["files"]), plex.folder / "out", plex.folder / "base")
+    held = json.loads((plex.folder / "transfer" / "checkpoint" / "held" / "manifest.json").read_text())
+    assert held == json.loads((plex.folder / "out" / "manifest.json").read_text())
+    assert checkpoint.reached(held)["items"] > checkpoint.reached(base)["items"]
+    state = run.state()["checkpoint"]
+    assert (state["made"], state["failed"], state["kept"], state["newest"]["number"]) == (len(made), 0, True, len(made))
+    assert [event["event"] for event in run.events()] == ["checkpoint"] * len(made)
+    samples = [json.loads(line) for line in (run.path / "samples.jsonl").read_text().splitlines()]
+    scanned = max(entry["at"] for entry in samples if entry["task"] == "scan")
+    first = datetime.fromisoformat(run.events()[0]["at"].replace("Z", "+00:00")).timestamp()
+    assert first > scanned, "none while a library is scanned"
+    assert sorted(path.name for path in (plex.folder / "transfer" / "checkpoint").iterdir()) == ["held"]
+    assert (place.stat().st_mode & 0o777, (place / "0001" / "patch.json").stat().st_mode & 0o777) == (0o700, 0o600)
+
+
+def test_a_checkpoint_that_cannot_be_made_is_told_and_does_not_end_the_work(plex: Simulator) -> None:
+    run = RunFolder.create(plex.folder / "runs", "20261122-071500-ab12")
+    options = checkpointed(plex, run.path)
+    code, output, result = play(plex, [watched(plex, "plex_scan", section="Music", **options)])
+    assert code == 0, output
+    assert result["watched"]["state"] == "complete"
+    assert "no checkpoint: Expected the manifest of a snapshot at " in " ".join(output.split())
+    assert run.state()["checkpoint"]["failed"] == 1
+    assert "manifest.json, found no such file" in run.state()["checkpoint"]["problem"]
+    _, output, result = play(
+        plex, [watched(plex, "plex_scan", section="Music", **checkpointed(plex, run.path, tracks="x"))]
+    )
+    assert result["failed"]
+    assert "`checkpoint` cannot be used" in result["msg"]

@@ -87,6 +87,24 @@ def test_a_failure_after_home_was_installed_is_partial() -> None:
     assert whole({**STATE, "partial": ["Movies stayed away."]})["status"] == "partial"
 
 
+def test_a_lost_indexers_newest_checkpoint_is_in_the_advice() -> None:
+    newest = {"number": 3, "taken_at": AT, "sonic_done": 41_200, "sonic_total": 375_000, "items": 490_000}
+    state = {"checkpoint": {"made": 3, "failed": 1, "kept": True, "newest": newest, "since": 1.5}}
+    summary = whole(state, {"event": "failure", **FAILURE})
+    assert summary["failure"]["advice"] == (
+        f"Mend it. Checkpoint 3 of {AT} is kept (41,200 of 375,000 tracks with Sonic data, 490,000 items): "
+        "delta_sync.yml goes on from it. If the indexer still lives, collect.yml brings home all that it has."
+    )
+    assert summary["checkpoint"] == {"made": 3, "failed": 1, "kept": True, "newest": newest}
+    gone = whole(
+        {**state, "cloud": {"created": ["server/1"], "deleted": ["server/1"]}}, {"event": "failure", **FAILURE}
+    )
+    assert gone["failure"]["advice"].endswith("delta_sync.yml goes on from it.")
+    spent = {"checkpoint": {**state["checkpoint"], "kept": False}}
+    assert whole(spent, {"event": "failure", **FAILURE})["failure"]["advice"] == "Mend it."
+    assert "checkpoint" not in whole({"checkpoint": {"since": 1.5, "waiting": 3, "made": 0, "failed": 0}})
+
+
 def test_tracks_that_got_no_sonic_data_are_never_silently_complete() -> None:
     summary = whole({**STATE, "sonic": {**STATE["sonic"], "failed": 3, "verdict": "tracks_failing"}})
     assert (summary["status"], summary["failure"]) == ("partial", None)

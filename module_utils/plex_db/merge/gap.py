@@ -40,7 +40,8 @@ class Raised:
 def raise_sequences(library: Path, gap: int = GAP, *, dry_run: bool = False) -> Raised:
     """Raise the counters of the merged tables of one database by `gap` ids. Nobody else may have it open.
 
-    Twice is once: what was done is noted beside the database, and holds as long as its counters say so.
+    Twice is once: what was done is noted beside the database, and holds for this file as long as its counters say so.
+    (On a lent server the next run's database takes its place, and the counters that it brought along are higher.)
 
     :param library: library.db or blobs.db of the pair that goes out; its rows stay as they are.
     :raises PlexDatabaseError: it cannot be written, or the ids would leave the range that clients can hold.
@@ -51,7 +52,7 @@ def raise_sequences(library: Path, gap: int = GAP, *, dry_run: bool = False) -> 
         with closing(_connect(library)) as connection:
             before = sequences(connection)
             wanted = {table: before.get(table, 0) + gap for table in policy.MERGED if table in _numbered(connection)}
-            done = noted["after"]
+            done = noted["after"] if noted.get("inode") == library.stat().st_ino else {}
             if done and all(before.get(table, 0) >= number for table, number in done.items()):
                 return Raised(False, noted["before"], done)
             too_high = sorted(table for table, value in wanted.items() if value > HIGHEST_ID)
@@ -71,7 +72,9 @@ def raise_sequences(library: Path, gap: int = GAP, *, dry_run: bool = False) -> 
         ) from error
     known = {table: before.get(table, 0) for table in wanted}
     if not dry_run:
-        FileOperations().write_text(record, json.dumps({"gap": gap, "before": known, "after": wanted}) + "\n")
+        FileOperations().write_text(
+            record, json.dumps({"gap": gap, "inode": library.stat().st_ino, "before": known, "after": wanted}) + "\n"
+        )
     return Raised(True, known, wanted)
 
 

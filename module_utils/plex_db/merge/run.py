@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import PlexDatabaseError
-from ..pair import LIBRARY, NAMES, require_closed
+from ..files import FileOperations
+from ..pair import LIBRARY, NAMES, holders, require_closed
 from ..reader import open_closed, rows
 from ..touched import Near
 from . import apply, conflicts
@@ -99,6 +100,52 @@ def merge(
         warnings=planned.warnings,
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+def resume(
+    base: Path,
+    databases: Path,
+    checkpoint: Path,
+    *,
+    sections: Iterable[int] | None = None,
+    plex_sqlite: Sequence[str] = (),
+    dry_run: bool = False,
+) -> Merged:
+    """Go on from the pair of a checkpoint: merge home as it is now into it, and put it in the place of home's pair.
+
+    :param base: the pair that went out to the indexer whose checkpoint it is.
+    :param databases: the folder of a Plex that does not run; it holds home's pair, on the same file system.
+    :param checkpoint: the pair of the checkpoint. It is written, and gone afterwards.
+    :raises PlexDatabaseError: see `merge`, or a Plex runs there; home's pair is in place as before then.
+    """
+    found = holders(databases)
+    if found:
+        raise PlexDatabaseError(f"{databases} is open in {', '.join(found)}: stop that Plex first.")
+    like = databases / LIBRARY
+    done = merge(
+        base, databases, checkpoint, sections=sections, plex_sqlite=plex_sqlite, owner_like=like, dry_run=dry_run
+    )
+    if not dry_run:
+        _exchange(checkpoint, databases)
+    return replace(done, changed=True)
+
+
+def _exchange(pair: Path, databases: Path) -> None:
+    """Put both files of a pair in the place of those in `databases`, or neither."""
+    operations = FileOperations()
+    before = {name: pair / f".{name}.before" for name in NAMES}
+    for name, path in before.items():
+        operations.link(databases / name, path)
+    try:
+        for name in NAMES:
+            operations.replace(pair / name, databases / name)
+    except OSError:
+        for name, path in before.items():
+            operations.replace(path, databases / name)
+        raise
+    for path in before.values():
+        operations.remove(path)
+    operations.sync_directory(databases)
 
 
 def section_ids(pair: Path, wanted: Sequence[str]) -> list[int] | None:

@@ -551,6 +551,19 @@ def test_a_gap_is_made_once(tmp_path: Path) -> None:
     assert before.after["taggings"] == gap.GAP
 
 
+def test_a_database_that_takes_the_place_of_a_raised_one_is_raised_too(tmp_path: Path) -> None:
+    """A lent server: home has installed what the last run made there, so its counters are above what is noted."""
+    home = building.make_library(tmp_path / "home")
+    gap.raise_pair(home)
+    again = tmp_path / "again"
+    shutil.copytree(home, again)
+    building.write(again / pair.LIBRARY, ("INSERT INTO metadata_items(id, metadata_type) VALUES(800000, 1)",))
+    for name in pair.NAMES:
+        (again / name).replace(home / name)
+    assert gap.raise_sequences(home / pair.LIBRARY).before["metadata_items"] == 800_000
+    assert not gap.raise_sequences(home / pair.LIBRARY).changed
+
+
 def test_a_gap_beyond_what_clients_can_hold_is_refused(tmp_path: Path) -> None:
     home = building.make_library(tmp_path / "home")
     with pytest.raises(PlexDatabaseError, match="smaller gap"):

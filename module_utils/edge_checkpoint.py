@@ -1,0 +1,182 @@
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+"""The action plugins' side of checkpoints: made by a module call on the indexer, brought over its connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.utils.display import Display
+from ansible_collections.plexburst.core.plugins.module_utils.checkpointing import Checkpoints, Kept, NotMade, State
+from ansible_collections.plexburst.core.plugins.module_utils.edge_line import first_line
+from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Counters
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db import checkpoint
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db import manifest as manifests
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import require_space
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.patch_transfer import Carrier, Later
+from ansible_collections.plexburst.core.plugins.module_utils.run_folder import RunFolder, RunFolderError
+
+MODULE = "plexburst.core.plex_db_checkpoint"
+BETWEEN_STEPS_PATIENCE = 60.0
+"""Seconds for which a line that was cut is waited for where no sample is waiting."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The option `checkpoint` of the watched tasks. `place` and `base_manifest` on the controller, the others there."""
+
+    minutes: float
+    tracks: int
+    place: Path
+    base_manifest: Path
+    work_dir: str
+    base_dir: str
+    plex_version: str
+    about: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, option: Mapping[str, Any]) -> Wanted | None:
+        """None when there are to be no checkpoints.
+
+        :raises ValueError: something is missing or of a wrong type, in words.
+        """
+        try:
+            wanted = cls(
+                minutes=float(option["minutes"]),
+                tracks=int(option["tracks"]),
+                place=Path(str(option["dir"])).expanduser(),
+                base_manifest=Path(str(option["base_manifest"])).expanduser(),
+                work_dir=str(option["work_dir"]),
+                base_dir=str(option["base_dir"]),
+                plex_version=str(option["plex_version"]),
+                about=dict(option["about"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"The option `checkpoint` cannot be used: {error!r}.") from error
+        return wanted if wanted.minutes > 0 or wanted.tracks > 0 else None
+
+
+def progress_of(counters: Counters | None) -> int | None:
+    """How far the work is: files found, media analysed and tracks with Sonic data; None when that is unknown."""
+    return None if counters is None else counters.items + counters.media_analysed + counters.sonic_done
+
+
+class IndexerHost:
+    """`checkpointing.Host` for an indexer.
+
+    :param call: calls the module plex_db_checkpoint with arguments and gives its result.
+    :param fetch: fetches a file of the indexer to a path here; raises Cut or PlexDatabaseError.
+    :param owner: the user who logs in, where that is not who may read Plex's files.
+    """
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        *,
+        databases: str,
+        owner: str,
+        call: Callable[[dict[str, Any]], Mapping[str, Any]],
+        fetch: Callable[[str, Path], None],
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._wanted, self._databases, self._owner = wanted, databases, owner
+        self._call, self._fetch, self._clock, self._sleep = call, fetch, clock, sleep
+        self._made: Mapping[str, Any] = {}
+        self._carrier = self._new_carrier()
+
+    def make(self) -> None:
+        """Copy the pair and work out what is new in it."""
+        wanted = self._wanted
+        try:
+            base = manifests.load(wanted.base_manifest)["files"]
+            wanted.place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            known = checkpoint.known(wanted.place, base)
+        except (PlexDatabaseError, OSError) as error:
+            raise NotMade(str(error)) from error
+        self._made = self._state(
+            "made",
+            databases_dir=self._databases,
+            base_dir=wanted.base_dir,
+            known=known,
+            plex_version=wanted.plex_version,
+            owner=self._owner,
+        )
+        self._carrier = self._new_carrier()
+        try:
+            require_space(wanted.place, int(self._made["bytes"]), "A checkpoint")
+        except PlexDatabaseError as error:
+            raise NotMade(str(error)) from error
+
+    def bring(self, until: float | None) -> bool:
+        """Bring parts; whether all are here."""
+        self._carrier.patience = BETWEEN_STEPS_PATIENCE if until is None else 0.0
+        try:
+            self._carrier.bring(self._wanted.place / checkpoint.NEXT, str(self._made["description_sha256"]), until)
+        except Later:
+            return False
+        except (PlexDatabaseError, OSError) as error:
+            raise NotMade(str(error)) from error
+        return True
+
+    def keep(self) -> Kept:
+        """Give it its place, and let the next one lead on from it."""
+        try:
+            kept = checkpoint.put(self._wanted.place, self._wanted.about)
+        except (PlexDatabaseError, OSError) as error:
+            raise NotMade(str(error)) from error
+        try:
+            self._state("kept")
+        except NotMade as problem:  # it is safe all the same; the next one leads on from what went out
+            Display().vvv(f"checkpoint {kept.number}: {problem}")
+        return Kept(kept.number, kept.taken_at, checkpoint.reached(kept.patch.manifest), self._carrier.done.bytes)
+
+    def drop(self) -> None:
+        """Remove what is left of it there, if it can be reached."""
+        try:
+            self._state("dropped")
+        except NotMade as problem:
+            Display().vvv(f"checkpoint: {problem}")
+
+    def _new_carrier(self) -> Carrier:
+        return Carrier(self._move, lambda line: None, self._clock, self._sleep, "checkpoint")
+
+    def _move(self, name: str) -> None:
+        self._fetch(f"{self._made['patch']}/{name}", self._wanted.place / checkpoint.NEXT / name)
+
+    def _state(self, state: str, **more: Any) -> Mapping[str, Any]:
+        try:
+            answer = self._call({"state": state, "work_dir": self._wanted.work_dir, **more})
+        except AnsibleError as error:
+            raise NotMade(f"The indexer cannot be asked: {first_line(error)}.") from error
+        if answer.get("unreachable"):
+            raise NotMade(f"The indexer cannot be reached: {answer.get('msg', 'no message')}.")
+        if answer.get("failed"):
+            raise NotMade(str(answer.get("msg", "The module plex_db_checkpoint failed and said nothing.")))
+        return answer
+
+
+def checkpoints(
+    wanted: Wanted, host: IndexerHost, run_dir: str, emit: Callable[[str], None], clock: Callable[[], float]
+) -> Checkpoints:
+    """The checkpoints of one task; what was before it is remembered in the run's folder.
+
+    :raises RunFolderError: that folder is none.
+    """
+    folder = RunFolder.open(Path(run_dir))
+
+    def remember(state: State, event: str, said: str) -> None:
+        try:
+            folder.record("checkpoint", {**state.plain(), "kept": state.made > 0})
+            if event:
+                folder.append_event(event, words=said)
+        except (RunFolderError, OSError) as error:
+            Display().warning(f"The run's folder cannot be written, so its summary lacks a checkpoint: {error}")
+
+    state = State.of(folder.state().get("checkpoint"), clock())
+    return Checkpoints(wanted.minutes, wanted.tracks, host, state, emit, clock, remember)

@@ -1,0 +1,205 @@
+"""Checkpoints: what long work has reached is brought to safety while the work goes on.
+
+On the indexer, in a folder of their own:
+
+    held/     the pair of the newest checkpoint that the controller has: the next one is the difference to it
+    new/      the pair of the checkpoint that is on its way
+    patch/    the difference between the two
+
+On the controller, in the run's folder:
+
+    0003/     a checkpoint: a patch (patch_chain.py) and about.json, renamed into place when all of it is there
+    .next/    what has arrived of the one that is on its way
+
+A checkpoint leads on from the one before it, the first one from the snapshot that went out. When one never arrives, the
+next one leads on from the last that did.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import patch as patches
+from . import patch_chain, snapshot
+from .errors import PlexDatabaseError
+from .files import FileOperations, read_json_object
+from .pair import NAMES
+from .patch import Patch
+
+HELD, NEW, PATCH = "held", "new", "patch"
+NEXT, ABOUT = ".next", "about.json"
+SCHEMA = 1
+_NUMBER = re.compile(r"^\d{4}$")
+LEAVES = ("1", "4", "10", "13")
+"""Types of items that are files: films, episodes, tracks, photos."""
+
+
+# -- on the indexer
+
+
+def make(databases: Path, work: Path, base: Path, plex_version: str, known: Sequence[patch_chain.Files]) -> Patch:
+    """Copy the pair that Plex works on, and write to `work`/patch what is new in it.
+
+    The copy stays in `work`/new until `keep` or `remove`. On a failure nothing of it stays.
+
+    :param base: the pair that went out.
+    :param known: what the controller can apply a patch to, as `files` of manifests, the newest first. Where none of it
+        is here, the patch holds the whole pair.
+    :raises PlexDatabaseError: no space, or the pair cannot be copied (see `snapshot.take`).
+    """
+    work.mkdir(mode=0o711, parents=True, exist_ok=True)
+    work.chmod(0o711)  # the patch is fetched by the user who logs in; what lies here has modes of its own
+    try:
+        snapshot.take(databases, work / NEW, "indexer", plex_version)
+        for files in known:
+            for candidate in (work / HELD, base):
+                if not _is(candidate, files):
+                    continue
+                made = patches.make(work / NEW, work / PATCH, candidate)
+                if made.base_is(files):  # else it was damaged since its manifest was written: only its bytes tell
+                    return made
+        return patches.make(work / NEW, work / PATCH)
+    except BaseException:  # whatever ends it, no copy as large as the library stays
+        remove(work, held=False)
+        raise
+
+
+def keep(work: Path) -> bool:
+    """The controller has it: the next checkpoint is the difference to this one. Whether there was one."""
+    if not (work / NEW).is_dir():
+        return False
+    _remove_tree(work / HELD)
+    (work / NEW).rename(work / HELD)
+    _remove_tree(work / PATCH)
+    return True
+
+
+def remove(work: Path, *, held: bool = True) -> bool:
+    """Remove what is on its way and, with `held`, the pair that the next one would lead on from too."""
+    found = [work / name for name in (NEW, PATCH, *([HELD] if held else [])) if (work / name).is_dir()]
+    for folder in found:
+        _remove_tree(folder)
+    return bool(found)
+
+
+def _is(pair: Path, files: patch_chain.Files) -> bool:
+    found = patches.base_of(pair)
+    return found is not None and all(
+        all(found[name][key] == (files.get(name) or {}).get(key) for key in ("size", "sha256")) for name in NAMES
+    )
+
+
+# -- on the controller
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One that is there. `about` is what was said of the run that made it."""
+
+    number: int
+    folder: Path
+    patch: Patch
+    about: Mapping[str, Any]
+
+    @property
+    def files(self) -> dict[str, Any]:
+        """`files` of the pair that it leads to."""
+        return {name: patched.result for name, patched in self.patch.files.items()}
+
+    @property
+    def taken_at(self) -> str:
+        """When the pair was copied, UTC."""
+        return str(self.patch.manifest.get("created_at", ""))
+
+
+def folders(place: Path) -> list[Path]:
+    """The folders of a run's checkpoints, the oldest first."""
+    if not place.is_dir():
+        return []
+    return sorted(path for path in place.iterdir() if _NUMBER.match(path.name) and path.is_dir())
+
+
+def load(folder: Path) -> Checkpoint:
+    """Read a checkpoint; its parts are not looked at.
+
+    :raises PlexDatabaseError: it is damaged, or of a schema that this version does not know.
+    """
+    found = read_json_object(folder / ABOUT, "the description of a checkpoint")
+    if found.get("schema") != SCHEMA or not isinstance(found.get("about"), dict):
+        raise PlexDatabaseError(
+            f"{folder / ABOUT} is of schema {found.get('schema')!r}, this plexburst reads {SCHEMA}: go on with the "
+            "plexburst that made it."
+        )
+    return Checkpoint(int(folder.name), folder, patches.load(folder), found["about"])
+
+
+def put(place: Path, about: Mapping[str, Any]) -> Checkpoint:
+    """Give the checkpoint whose every part has arrived in `place`/.next its number, on disk and at once."""
+    operations = FileOperations()
+    arrived = place / NEXT
+    numbers = [int(folder.name) for folder in folders(place)]
+    operations.write_text(arrived / ABOUT, json.dumps({"schema": SCHEMA, "about": about}, ensure_ascii=False) + "\n")
+    for part in patches.load(arrived).parts:
+        operations.sync_file(arrived / part.name)
+    target = place / f"{max(numbers, default=0) + 1:04d}"
+    arrived.rename(target)
+    operations.sync_directory(place)
+    return load(target)
+
+
+def known(place: Path, base: patch_chain.Files) -> list[patch_chain.Files]:
+    """What a further checkpoint may lead on from: the newest one that can be read, and what went out."""
+    for folder in reversed(folders(place)):
+        with suppress(PlexDatabaseError):  # a damaged one is told when somebody wants to go on from it
+            return [load(folder).files, base]
+    return [base]
+
+
+def chain(checkpoints: Sequence[Checkpoint], last: Checkpoint, base: patch_chain.Files) -> list[Path]:
+    """The folders whose patches lead, one after the other, from `base` to `last`.
+
+    :raises PlexDatabaseError: they do not, or a part of them is missing or damaged.
+    """
+    found = [last]
+    while not (found[0].patch.whole or found[0].patch.base_is(base)):
+        before = [one for one in checkpoints if one.number < found[0].number and found[0].patch.base_is(one.files)]
+        if not before:
+            raise PlexDatabaseError(
+                f"Checkpoint {found[0].number} leads on from a pair that is neither the snapshot that went out nor one "
+                "of the checkpoints before it."
+            )
+        found.insert(0, before[-1])
+    for one in found:
+        lacking = patches.missing_parts(one.folder, one.patch)
+        if lacking:
+            raise PlexDatabaseError(f"{lacking[0].name} of checkpoint {one.number} is missing or damaged.")
+    return [one.folder for one in found]
+
+
+def reached(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """What a pair holds, from its manifest: items (that are files), tracks with Sonic data, and all tracks."""
+    sonic = manifest.get("sonic", {}).values()
+    return {
+        "items": sum(count for kinds in manifest["counts"].values() for kind, count in kinds.items() if kind in LEAVES),
+        "sonic_done": sum(int(section["done"]) for section in sonic),
+        "sonic_total": sum(int(section["total"]) for section in sonic),
+    }
+
+
+def words(counts: Mapping[str, int]) -> str:
+    """The same for people."""
+    if counts["sonic_done"]:
+        return f"{counts['sonic_done']:,} tracks with Sonic data"
+    return f"{counts['items']:,} items"
+
+
+def _remove_tree(folder: Path) -> None:
+    if folder.is_dir():
+        shutil.rmtree(folder)
