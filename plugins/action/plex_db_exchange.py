@@ -89,8 +89,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                 answer = self._execute_module(module_name=MODULE, module_args=sent, task_vars=task_vars or {})
             else:
                 answer = self._here(arguments, config)
-        except (rclone_conf.RcloneConfError, RunFolderError, PlexDatabaseError, Cut, OSError) as error:
+        except (rclone_conf.RcloneConfError, RunFolderError, PlexDatabaseError, Cut) as error:
             answer = {"failed": True, "changed": False, "msg": str(error)}
+        except OSError as error:
+            words = f"A file of the exchange could not be read or written on the controller: {error}."
+            return {"failed": True, "changed": False, "msg": words}
         if answer.get("failed") and not answer.get("unreachable"):
             answer = {"advice": ADVICE, **answer, "msg": masker.text(str(answer.get("msg", "")))}
         return answer
@@ -107,7 +110,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
 
     def _config(self, where: Mapping[str, Any], media: list[str], masker: Masker) -> str:
         """The text of the private rclone.conf."""
-        text = Path(where["rclone_config"]).read_text(encoding="utf-8")
+        try:
+            text = Path(where["rclone_config"]).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise rclone_conf.RcloneConfError(
+                f"The rclone configuration of the controller, {where['rclone_config']}, cannot be read: {error}."
+            ) from error
         sections = exchange_conf.exchange_sections(text, where["remote"])
         masker.add(rclone_conf.secrets(sections.values()))
         inside = exchange_conf.within(text, where["remote"], media)
