@@ -78,6 +78,9 @@ def secrets_of(settings: Mapping[str, Any], environ: Mapping[str, str]) -> set[s
     token_file = Path(settings.get("account_token_file") or "/nonexistent")
     if token_file.is_file():
         found.update(token_file.read_text(encoding="utf-8").split())
+    password_file = Path(settings.get("transfer_password_file") or "/nonexistent")
+    if password_file.is_file():
+        found.add(password_file.read_text(encoding="utf-8").strip())  # a passphrase may have several words
     rclone = Path(settings.get("rclone_config") or "/nonexistent").expanduser()
     if rclone.is_file():
         found.update(_rclone_secrets(rclone))

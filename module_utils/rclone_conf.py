@@ -3,7 +3,8 @@
 """rclone.conf as text: parse it, take the part that named remotes need, say what would not work elsewhere.
 
 Only the remote that holds the media, and whatever it wraps (crypt over alias over s3, …), may leave the controller.
-Everything here is pure: text in, text or sentences out; no file is read and rclone is not called.
+Everything here is pure: text in, text or sentences out; no file is read and rclone is not called. A module on the
+indexer needs part of it, so it works with Python 3.9.
 
 The file format is that of rclone's own parser (goconfig): ``[name]`` lines, ``key = value`` lines, ``#`` and ``;``
 comments. A section's lines are kept as they were read, so that what rclone sees on the other machine is byte for byte
@@ -58,7 +59,7 @@ class RcloneConfError(ValueError):
     """The rclone configuration cannot be used; the message is a sentence for the user and holds no secret."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Section:
     """One remote of an rclone.conf.
 
@@ -75,7 +76,7 @@ class Section:
         return self.options.get("type", "")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Target:
     """What a ``remote:path`` string points to: a section's name, or (name empty) something with no section.
 
@@ -269,7 +270,7 @@ def mask(text: str, sections: Iterable[Section]) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CopyResult:
     """What one ``rclone sync --use-json-log`` did (or, with --dry-run, would do).
 
@@ -298,6 +299,17 @@ class CopyResult:
 def log_errors(json_log: str) -> tuple[str, ...]:
     """What went wrong, as the JSON log of any rclone command tells it; warnings are not among it."""
     return tuple(dict.fromkeys(_read_log(json_log)[1]))
+
+
+def cause(json_log: str) -> str:
+    """Why an rclone command failed, in one line; empty when it says nothing.
+
+    Its last words are `Failed to …`; rclone 1.60 writes them as plain text, over several lines.
+    """
+    said = log_errors(json_log)
+    last = [number for number, line in enumerate(said) if "Failed to " in line]
+    words = " ".join(" ".join(said[last[-1] :] if last else said[-1:]).split()).rstrip(".")
+    return words[words.find("Failed to ") :] if last else words
 
 
 def _read_log(json_log: str) -> tuple[Mapping[str, object] | None, list[str]]:
@@ -335,7 +347,7 @@ def copy_result(json_log: str) -> CopyResult:
 
     def number(key: str) -> int:
         value = numbers.get(key, 0)
-        return int(value) if isinstance(value, int | float) else 0
+        return int(value) if isinstance(value, (int, float)) else 0
 
     return CopyResult(
         transfers=number("transfers"),

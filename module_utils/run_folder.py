@@ -240,6 +240,21 @@ def acquire_lock(runs_dir: Path, run_id: str, pid: int) -> None:
         )
 
 
+def living_run(runs_dir: Path) -> str:
+    """The id of the run that holds the lock of ``runs_dir`` and is going on, as far as can be seen; else empty."""
+    try:
+        holder = _holder((runs_dir / LOCK).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return ""
+    if not holder:
+        return ""
+    try:
+        _refuse_if_alive(holder, runs_dir)
+    except RunFolderError:
+        return str(holder["run_id"])
+    return ""
+
+
 def release_lock(runs_dir: Path, run_id: str) -> bool:
     """Give the lock back; False when this run does not hold it (any more)."""
     path = runs_dir / LOCK

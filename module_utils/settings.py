@@ -198,6 +198,19 @@ def _contradictions(values: Mapping[str, Any], must: Sequence[str]) -> list[str]
         for entry in values["media"]
         if ":" not in entry["remote"]
     )
+    if values["transfer"] == "s3" or values["transfer_remote"]:
+        problems.extend(
+            f"{PREFIX}{name} is missing: the exchange needs it. {words}"
+            for name, words in (
+                ("transfer_remote", "Name an rclone remote and path that Plex does not scan."),
+                ("transfer_password_file", "Name a file, readable by you only, that holds a passphrase."),
+            )
+            if not values[name]
+        )
+    if values["transfer_remote"] and ":" not in values["transfer_remote"]:
+        problems.append(
+            f"plexburst_transfer_remote: {values['transfer_remote']!r} has no colon; expected the form `remote:bucket`."
+        )
     for side, runtime in (("indexer", values["indexer_runtime"]), ("home", values["home_runtime"])):
         if runtime != "process" or not {"media", "home_config_dir"} & set(must):
             continue

@@ -103,10 +103,27 @@ def load(folder: Path) -> Patch:
 
     :raises PlexDatabaseError: missing, damaged, or of a schema this version does not know.
     """
-    found = read_json_object(folder / DESCRIPTION, "the description of a patch")
+    return _patch_of(read_json_object(folder / DESCRIPTION, "the description of a patch"), str(folder / DESCRIPTION))
+
+
+def parse(text: bytes, where: str) -> Patch:
+    """Read the text of a patch.json; `where` is what errors call it.
+
+    :raises PlexDatabaseError: damaged, or of a schema this version does not know.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise PlexDatabaseError(f"{where} is damaged: {error}. Make the patch again.") from error
+    if not isinstance(found, dict):
+        raise PlexDatabaseError(f"Expected {where} to be a JSON object, found {type(found).__name__}.")
+    return _patch_of(found, where)
+
+
+def _patch_of(found: Mapping[str, Any], where: str) -> Patch:
     if found.get("schema") != SCHEMA:
         raise PlexDatabaseError(
-            f"The patch in {folder} is of schema {found.get('schema')!r}, this plexburst reads {SCHEMA}: make it again."
+            f"{where} is of schema {found.get('schema')!r}, this plexburst reads {SCHEMA}: make the patch again."
         )
     try:
         patch = Patch(
@@ -116,12 +133,12 @@ def load(folder: Path) -> Patch:
             created_at=found["created_at"],
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise PlexDatabaseError(f"{folder / DESCRIPTION} is damaged: {error!r}. Make the patch again.") from error
+        raise PlexDatabaseError(f"{where} is damaged: {error!r}. Make the patch again.") from error
     # Names become paths: only those that `make` gives.
     if set(patch.files) != set(NAMES) or any(
         part.file not in NAMES or part.name != _part_name(number, part.file) for number, part in enumerate(patch.parts)
     ):
-        raise PlexDatabaseError(f"{folder / DESCRIPTION} names files that no patch has. Make the patch again.")
+        raise PlexDatabaseError(f"{where} names files that no patch has. Make the patch again.")
     return patch
 
 

@@ -72,12 +72,10 @@ def rclone_failures(results: list[dict[str, Any]], config: str, expect: str = ""
         # A log without statistics is an answer of its own here (a listing has none, and an old rclone warns of a
         # provider that it does not know): the exit code says whether something failed.
         log = result.get("stderr") or ""
-        said = list(rclone_conf.log_errors(log))
         if result.get("rc") != 0:
-            cause = next((line for line in reversed(said) if line.startswith("Failed to ")), said[-1] if said else "")
-            cause = cause or str(result.get("msg") or "it said nothing")
+            cause = rclone_conf.cause(log) or str(result.get("msg") or "it said nothing").rstrip(".")
             sentences.append(
-                f"rclone could not read {remote} (exit code {result.get('rc')}): {cause.rstrip('.')}. Check the keys, "
+                f"rclone could not read {remote} (exit code {result.get('rc')}): {cause}. Check the keys, "
                 "endpoint and bucket of that remote in the rclone.conf, on the controller with `rclone lsd`."
             )
         elif (expect == "listing" and not (result.get("stdout") or "").strip()) or (

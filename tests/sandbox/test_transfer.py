@@ -24,7 +24,7 @@ REPO = Path(__file__).resolve().parents[2]
 
 PLAY = """\
 - name: Bring what is new, then send it back
-  hosts: all
+  hosts: "{{ where | default('all') }}"
   gather_facts: false
   tasks:
     - name: Move it

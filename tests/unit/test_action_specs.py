@@ -37,7 +37,16 @@ def spec_of(path: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    "name", ["plex_db_transfer", "plexburst_settings", "run_begin", "run_record", "run_failed", "run_result"]
+    "name",
+    [
+        "plex_db_exchange",
+        "plex_db_transfer",
+        "plexburst_settings",
+        "run_begin",
+        "run_record",
+        "run_failed",
+        "run_result",
+    ],
 )
 def test_module_and_action_take_the_same(name: str) -> None:
     action = spec_of(PROJECT / "plugins" / "action" / f"{name}.py")

@@ -237,6 +237,20 @@ def test_the_table_is_put_between_its_markers_and_nothing_else_changes() -> None
         replace_between_markers("nothing here", "new")
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"transfer": "s3"}, ["plexburst_transfer_remote is missing", "plexburst_transfer_password_file is missing"]),
+        ({"transfer_remote": "s3:exchange"}, ["plexburst_transfer_password_file is missing"]),
+        ({"transfer": "s3", "transfer_remote": "bucket", "transfer_password_file": "/p"}, ["has no colon"]),
+    ],
+)
+def test_an_exchange_without_a_place_or_a_passphrase_is_refused(said: dict[str, str], words: list[str]) -> None:
+    found = problems(**said)
+    assert len(found) == len(words)
+    assert all(word in problem for word, problem in zip(words, found, strict=True))
+
+
 def test_the_readme_lists_the_settings_as_they_are() -> None:
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
     assert replace_between_markers(readme, render_markdown()) == readme, "run python -m plexburst.settings_doc"

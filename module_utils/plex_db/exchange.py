@@ -1,0 +1,291 @@
+"""The exchange: patches in a folder of an rclone remote, between two machines of which neither waits for the other.
+
+What lies there: `<run id>/<name>/patch.json` and the patch's parts; `name` says what it is (`base` goes out, `result`
+comes home). Names and contents are encrypted by an rclone crypt (module_utils/exchange_conf.py). The parts in a folder
+always belong to the description in it: a folder with another description is emptied before the first part comes.
+
+Known from trying rclone 1.60 and 1.75 against an S3 server, and dealt with here: `cat` and `copyto` of an object that
+is not there end with 0; `copyto` takes a damaged object of the right size and date for a good one, unless told not to
+look; a destination that cannot be reached is reported as "is a file not a directory"; 1.75 ends with 5 when a later try
+may help, 1.60 with 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from ..rclone_conf import cause
+from .errors import PlexDatabaseError
+from .patch import DESCRIPTION, Patch, parse
+from .patch_transfer import Carried, Carrier, Cut
+
+Value = TypeVar("Value")
+
+ROOT = "plexburst-exchange-crypt:"
+LIMIT = 4 * 3600.0
+"""Seconds after which a call of rclone is ended whatever it does; one that stands still ends itself after a minute."""
+OPTIONS = (
+    *("--use-json-log", "--log-level", "NOTICE", "--ask-password=false"),
+    # It tries once: those who call it try again, and say so; by itself it is silent for a quarter of a minute.
+    *("--retries", "1", "--low-level-retries", "1", "--contimeout", "20s", "--timeout", "60s"),
+    # So many parts are read back at a time, each with a buffer of its own: at home, memory is short.
+    *("--checkers", "4", "--buffer-size", "4M"),
+)
+NO_FOLDER, TEMPORARY = 3, 5
+"""Exit codes of rclone (rclone.org/docs, "Exit code")."""
+PAUSES = (2.0, 10.0, 30.0)
+"""Seconds before a look, a removal or a probe is tried again."""
+MISLEADING = ("is a file not a directory", "destination is a file")
+DAMAGED = (
+    *("failed to authenticate decrypted block", "bad magic string", "truncated block header"),
+    "too short to be encrypted",
+)
+REFUSALS = (
+    *("accessdenied", "forbidden", "invalidaccesskeyid", "signaturedoesnotmatch", "nosuchbucket", "invalidbucketname"),
+    *("status code: 40", "statuscode: 40", "didn't find section", "unknown flag", "failed to make cipher"),
+    *("no space left", "permission denied", "read-only file system"),
+)
+"""What trying again does not mend. Everything else is waited for, as long as the patience lasts."""
+
+
+class Damaged(PlexDatabaseError):
+    """What lies there cannot be decrypted."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the exchange holds of one patch. `bytes` of all parts; without a description everything is empty."""
+
+    description_sha256: str = ""
+    bytes: int = 0
+    missing: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all parts are there, by name and size."""
+        return bool(self.description_sha256) and not self.missing
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a call of rclone ended."""
+
+    code: int
+    out: bytes
+    log: str
+
+    @property
+    def reason(self) -> str:
+        return f"{cause(self.log) or 'It said nothing'} (rclone's exit code {self.code})"
+
+    @property
+    def damaged(self) -> bool:
+        return any(words in self.log for words in DAMAGED)
+
+
+@dataclass(frozen=True)
+class Line:
+    """How long a cut line is waited for (seconds), and where progress is told."""
+
+    emit: Callable[[str], None]
+    patience: float = 600.0
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def again(self, what: Callable[[], Value]) -> Value:
+        """Do what is done in one call of rclone or two; four times at most, when the line is cut."""
+        for pause in PAUSES:
+            try:
+                return what()
+            except Cut as cut:
+                self.emit(f"the exchange does not answer, tried again in {pause:.0f} s ({cut})")
+                self.sleep(pause)
+        return what()
+
+    def carrier(self, move: Callable[[str], None], title: str) -> Carrier:
+        return Carrier(move, self.emit, self.clock, self.sleep, title, self.patience)
+
+
+class Exchange:
+    """One remote, through rclone on this machine.
+
+    :param rclone: the program.
+    :param config: the private rclone.conf.
+
+    Every method raises `Cut` when a later try may help, and PlexDatabaseError with rclone's own reason when not.
+    """
+
+    def __init__(self, rclone: str, config: Path) -> None:
+        self._rclone, self._config = rclone, config
+        self.unreadable = 0
+        """Names that the passphrase could not decrypt, as of the last look (rclone 1.75 tells, 1.60 does not)."""
+
+    def runs(self) -> dict[str, dict[str, dict[str, int]]]:
+        """What is there: run id → name → file → bytes."""
+        said = self._call("lsjson", "--recursive", "--files-only", "--no-modtime", "--no-mimetype", ROOT)
+        if said.code == NO_FOLDER:
+            return {}
+        if said.code:
+            self._refuse("The exchange could not be listed", said, look=False)
+        self.unreadable = sum("undecryptable" in line for line in said.log.splitlines())
+        found: dict[str, dict[str, dict[str, int]]] = {}
+        try:
+            for entry in json.loads(said.out):
+                run, _, rest = str(entry["Path"]).partition("/")
+                name, _, file = rest.rpartition("/")
+                found.setdefault(run, {}).setdefault(name, {})[file] = int(entry["Size"])
+        except (ValueError, LookupError, TypeError) as error:
+            raise PlexDatabaseError(f"rclone's listing of the exchange cannot be understood: {error!r}.") from error
+        return found
+
+    def held(self, run: str, name: str) -> Held:
+        """What is there of one patch."""
+        files: Mapping[str, int] = self.runs().get(run, {}).get(name, {})
+        text = self._description(f"{run}/{name}") if DESCRIPTION in files else None
+        if text is None:
+            return Held()
+        patch = parse(text, f"{DESCRIPTION} of {run}/{name} in the exchange")
+        return Held(
+            description_sha256=hashlib.sha256(text).hexdigest(),
+            bytes=patch.size,
+            missing=tuple(part.name for part in patch.parts if files.get(part.name) != part.size),
+        )
+
+    def put(self, line: Line, folder: Path, run: str, name: str) -> tuple[Patch, Carried]:
+        """Put the patch in `folder` there. It has arrived when all of it was read back, decrypted and compared."""
+        place = f"{run}/{name}"
+
+        def move(file: str) -> None:
+            self._copy(str(folder / file), f"{ROOT}{place}/{file}", f"{file} could not be put into the exchange")
+
+        carrier = line.carrier(move, f"put the {name} into the exchange")
+        return carrier.send(folder, partial(self._present, folder, place)), carrier.done
+
+    def get(self, line: Line, folder: Path, run: str, name: str, description_sha256: str = "") -> tuple[Patch, Carried]:
+        """Get a patch into `folder`; every part is verified by SHA-256, one that is damaged is fetched again.
+
+        :param description_sha256: what the description must be; empty: what is there is taken.
+        """
+        place = f"{run}/{name}"
+        held = line.again(partial(self.held, run, name))
+        self._require(held, place, description_sha256)
+
+        def move(file: str) -> None:
+            self._copy(f"{ROOT}{place}/{file}", str(folder / file), f"{file} could not be got from the exchange")
+
+        carrier = line.carrier(move, f"get the {name} from the exchange")
+        return carrier.bring(folder, held.description_sha256), carrier.done
+
+    def purge(self, place: str) -> None:
+        """Remove all of a run (`<run id>`), or of one name in it (`<run id>/<name>`), and prove that it is gone."""
+        said = self._call("purge", f"{ROOT}{place}")
+        if said.code not in (0, NO_FOLDER):
+            self._refuse(f"{place} could not be removed from the exchange", said)
+        run, _, name = place.partition("/")
+        left = self.runs().get(run, {})
+        files = sum(len(there) for there in ([left.get(name, {})] if name else left.values()))
+        if files:
+            raise PlexDatabaseError(
+                f"{files} files of {place} are still in the exchange after rclone has removed them. Look whether the "
+                "key of that remote may delete objects."
+            )
+
+    def probe(self, run: str, content: bytes) -> None:
+        """Put a few bytes there, read them back, remove them."""
+        place = f"{run}/probe"
+        said = self._call("rcat", f"{ROOT}{place}/probe", data=content)
+        if said.code:
+            self._refuse("Nothing can be written into the exchange", said)
+        said = self._call("cat", f"{ROOT}{place}/probe")
+        if said.code:
+            self._refuse("What was written into the exchange cannot be read", said)
+        if said.out != content:
+            raise PlexDatabaseError(
+                f"Expected the {len(content)} bytes that were just written into the exchange, read {len(said.out)} "
+                "other ones."
+            )
+        self.purge(place)
+
+    def _require(self, held: Held, place: str, description_sha256: str) -> None:
+        if not held.description_sha256:
+            hint = (
+                f"{self.unreadable} names there cannot be decrypted: was it put there with another passphrase?"
+                if self.unreadable
+                else "Nothing was put there, or it was put there with another passphrase."
+            )
+            raise PlexDatabaseError(f"The exchange holds nothing under {place}. {hint}")
+        if held.missing:
+            raise PlexDatabaseError(
+                f"{len(held.missing)} parts of {place} are not in the exchange, or not whole, the first: "
+                f"{held.missing[0]}. Put it there again."
+            )
+        if description_sha256 not in ("", held.description_sha256):
+            raise PlexDatabaseError(
+                f"What the exchange holds under {place} is not what was put there: its description has SHA-256 "
+                f"{held.description_sha256}, expected {description_sha256}."
+            )
+
+    def _present(self, folder: Path, place: str) -> list[str] | None:
+        """The parts that are there as they are in `folder`, proved by reading them back; None when the description is
+        not."""
+        try:
+            text = self._description(place)
+        except Damaged:
+            text = None
+        if text != (folder / DESCRIPTION).read_bytes():
+            self.purge(place)
+            return None
+        said = self._call("check", "--download", "--one-way", "--combined", "-", str(folder), f"{ROOT}{place}")
+        if said.code:
+            # Differences end with a code, too: a listing tells them from a line that is cut.
+            self.runs()
+        lines = [line.partition(" ") for line in said.out.decode("utf-8", "replace").splitlines()]
+        return [name for sign, _, name in lines if sign == "="]
+
+    def _description(self, place: str) -> bytes | None:
+        """The description, None when there is none."""
+        said = self._call("cat", f"{ROOT}{place}/{DESCRIPTION}")
+        if said.code in (0, NO_FOLDER):
+            return said.out or None
+        if said.damaged:
+            raise Damaged(f"{DESCRIPTION} of {place} in the exchange is damaged: {said.reason}. Put it there again.")
+        return self._refuse(f"{DESCRIPTION} of {place} could not be read from the exchange", said)
+
+    def _copy(self, source: str, target: str, failed: str) -> None:
+        said = self._call("copyto", "--no-check-dest", source, target)
+        if said.code and not said.damaged:  # of a damaged object nothing arrives: the carrier sees it
+            self._refuse(failed, said)
+
+    def _call(self, *arguments: str, data: bytes = b"") -> Said:
+        command = [self._rclone, *arguments, "--config", str(self._config), *OPTIONS]
+        try:
+            done = subprocess.run(command, input=data, capture_output=True, timeout=LIMIT, check=False)
+        except subprocess.TimeoutExpired:
+            raise Cut(f"rclone {arguments[0]} took longer than {LIMIT / 3600:.0f} hours") from None
+        except OSError as error:
+            raise PlexDatabaseError(
+                f"rclone cannot be started as {self._rclone}: {error}. Install rclone on this machine or give its path."
+            ) from error
+        return Said(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
+
+    def _refuse(self, what: str, said: Said, *, look: bool = True) -> NoReturn:
+        """Raise with rclone's reason."""
+        words = said.reason.lower()
+        if look and any(word in words for word in MISLEADING):
+            self.runs()  # raises the real reason, unless it has passed
+        if said.code == TEMPORARY or not any(word in words for word in REFUSALS):
+            raise Cut(f"{what}: {said.reason}")
+        raise PlexDatabaseError(f"{what}. {said.reason}.")
+
+
+def result_of(patch: Patch, done: Carried) -> dict[str, Any]:
+    """What `put` and `get` return, as a task's result."""
+    return {"changed": done.bytes > 0, **done.plain(), "whole": patch.whole, "manifest": dict(patch.manifest)}

@@ -1,0 +1,185 @@
+"""A whole delta sync by way of the exchange, judged by bucket, ledger and home; and collect.yml going on from it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.plexburst.core.plugins.module_utils import exchange_conf
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.exchange import Exchange, Line
+
+from sandbox import s3
+from sandbox.control import Sandbox
+from sandbox.media import Sizes
+from tests.sandbox.evidence import HomeState, Outcome, alive, databases_of, files_of_remote, run_playbook
+
+pytestmark = pytest.mark.playbook
+
+SMALL = Sizes(tracks=12, films=6, shows=1, episodes=2, photos=2)
+PASSPHRASE = "correct horse battery staple"
+BUCKET = "plexburst-exchange"
+
+
+class Onlooker(threading.Thread):
+    """Somebody who sees the bucket's objects while a run goes on: `seen` holds each one's name and content."""
+
+    def __init__(self, bucket: Path) -> None:
+        super().__init__(daemon=True)
+        self.bucket = bucket
+        self.seen: dict[str, bytes] = {}
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        while not self.over.wait(0.05):
+            for path in self.bucket.rglob("*"):
+                try:
+                    content = path.read_bytes() if path.is_file() else b""
+                except FileNotFoundError:
+                    continue  # removed in the meantime
+                name = str(path.relative_to(self.bucket))
+                if len(content) > len(self.seen.get(name, b"")):
+                    self.seen[name] = content
+
+
+@dataclass(frozen=True)
+class Story:
+    """One sandbox and the run that was made on it."""
+
+    sandbox: Sandbox
+    settings: dict[str, Any]
+    before: HomeState
+    run: Outcome
+    after: HomeState
+    seen: dict[str, bytes]
+    left: list[Path]
+
+    @property
+    def bucket(self) -> Path:
+        return bucket_of(self.sandbox)
+
+
+def bucket_of(sandbox: Sandbox) -> Path:
+    media = Path(sandbox.state["home"]["volumes"][0]["host"])
+    return media.parent / BUCKET
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    root = tmp_path_factory.mktemp("exchange")
+    password = root / "passphrase"
+    password.write_text(f"{PASSPHRASE}\n")
+    password.chmod(0o600)
+    settings = {
+        "plexburst_sections": ["Music"],
+        "plexburst_skip_analysis": True,
+        "plexburst_transfer": "s3",
+        "plexburst_transfer_remote": f"{s3.REMOTE}:{BUCKET}",
+        "plexburst_transfer_password_file": str(password),
+    }
+    sandbox = Sandbox(root / "sandbox", sizes=SMALL, speed=0.02)
+    sandbox.up()
+    try:
+        databases = databases_of(sandbox.state["home"]["config_dir"])
+        before = HomeState.read(databases)
+        onlooker = Onlooker(bucket_of(sandbox))
+        onlooker.start()
+        run = run_playbook(sandbox.ansible_env(), root / "runs", "-e", json.dumps(settings))
+        onlooker.over.set()
+        onlooker.join(30)
+        after, left = HomeState.read(databases), files(bucket_of(sandbox))
+        yield Story(sandbox, settings, before, run, after, onlooker.seen, left)
+    finally:
+        sandbox.reset()
+
+
+def test_the_run_succeeds_and_home_has_the_new_database(story: Story) -> None:
+    assert story.run.rc == 0, story.run.output[-4000:]
+    summary = story.run.summary
+    assert summary["status"] == "succeeded"
+    assert summary["home"]["installed"] is True
+    assert summary["cloud"]["leftovers"] == []
+    assert alive(story.sandbox.ledger()) == []
+    music = {file for file in files_of_remote(story.sandbox.state) if file.startswith("/Media/Music/")}
+    assert music <= set(story.after.parts)
+    assert story.after.views == story.before.views
+    told = {phase["name"]: phase["status"] for phase in summary["phases"]}
+    assert (told["exchange"], told["take"]) == ("succeeded", "succeeded")
+
+
+def test_the_instance_was_paid_for_neither_the_way_out_nor_the_way_home(story: Story) -> None:
+    server = next(row for row in story.sandbox.ledger() if row["kind"] == "server")
+    times = {phase["name"]: datetime.fromisoformat(phase["started_at"]) for phase in story.run.summary["phases"]}
+    born, gone = (datetime.fromisoformat(server[key]) for key in ("created_at", "ended_at"))
+    assert times["exchange"] < born
+    assert gone < times["take"]
+    snapshots = story.run.run_dir / "snapshots"
+    arrived = [path.stat().st_ctime for path in (snapshots / "result").iterdir()]
+    arrived += [path.stat().st_ctime for path in files(snapshots / "patch")]
+    assert len(arrived) > 3
+    assert min(arrived) > gone.timestamp(), "nothing of the result was on the controller while the instance lived"
+
+
+def test_the_bucket_held_nothing_but_ciphertext_and_holds_nothing(story: Story) -> None:
+    whole = {name: content for name, content in story.seen.items() if content}
+    # A description and at least a part of each database, out and home; and the probe of the preflight, if it was seen.
+    assert len(whole) >= 5
+    titles = {title.encode() for _type, _guid, title in story.before.items.values() if len(title) > 5}
+    plain = (b"SQLite format 3", b"sha256", b"library_sections", b"metadata_items", PASSPHRASE.encode(), *titles)
+    for name, content in whole.items():
+        assert content.startswith(b"RCLONE\x00\x00"[: len(content)]), name
+        assert not any(words in content for words in plain), name
+        assert not any(words in name for words in ("patch", "library", "result", "base", story.run.summary["run_id"]))
+    assert story.left == []
+
+
+def test_neither_console_nor_run_folder_nor_argv_nor_disk_of_anybody_has_the_passphrase(story: Story) -> None:
+    assert PASSPHRASE not in story.run.output
+    for path in files(story.run.run_dir):
+        content = path.read_bytes()
+        assert PASSPHRASE.encode() not in content, path
+        assert b"plexburst-exchange-crypt]" not in content, path
+    machines = story.sandbox.dir / "machines"
+    assert not [path for path in files(machines) if path.suffix == ".conf" and b"exchange-crypt" in path.read_bytes()]
+
+
+def test_collect_goes_on_from_the_exchange_without_an_indexer(story: Story) -> None:
+    """As after a run whose controller could not fetch: the result waits in the bucket, nothing of it is here."""
+    snapshots, env = story.run.run_dir / "snapshots", story.sandbox.ansible_env()
+    run_id = story.run.summary["run_id"]
+    nothing = run_playbook(env, story.run.runs, "-e", json.dumps(story.settings), playbook="collect.yml")
+    assert nothing.rc != 0
+    assert f"No living indexer of run {run_id}" in nothing.output
+
+    put_back(story, snapshots / "patch", run_id)
+    shutil.rmtree(snapshots / "result")
+    shutil.rmtree(snapshots / "patch")
+    assert len(files(story.bucket)) >= 3
+    count = len(story.sandbox.ledger())
+    more = {**story.settings, "plexburst_run": run_id, "plexburst_install": "false"}
+    collected = run_playbook(env, story.run.runs, "-e", json.dumps(more), playbook="collect.yml")
+    assert collected.rc == 0, collected.output[-4000:]
+    assert (snapshots / "result" / "manifest.json").is_file()
+    assert files(story.bucket) == []
+    assert len(story.sandbox.ledger()) == count, "no indexer was made"
+
+
+def put_back(story: Story, patch: Path, run_id: str) -> None:
+    """Put the run's result into the exchange again, as the indexer did."""
+    remote = story.settings["plexburst_transfer_remote"]
+    text = Path(story.sandbox.state["s3"]["rclone_config"]).read_text()
+    rclone = str(s3.rclone_binary())
+    config = story.sandbox.dir / "exchange.conf"
+    sections = exchange_conf.exchange_sections(text, remote)
+    config.write_text(exchange_conf.exchange_config(sections, remote, exchange_conf.obscured(rclone, PASSPHRASE)))
+    Exchange(rclone, config).put(Line(print), patch, run_id, "result")
