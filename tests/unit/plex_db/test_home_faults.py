@@ -15,7 +15,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge impor
 
 from tests.unit.plex_db import building, faults
 
-STEPS = {"merge": 40, "install": 25, "rollback": 12, "seal": 4}
+STEPS = {"merge": 30, "install": 25, "rollback": 12, "seal": 4}
 
 
 @pytest.mark.parametrize("stage", STEPS)
