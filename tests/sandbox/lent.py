@@ -73,10 +73,9 @@ OPEN_AGAIN = f"""
     - name: Gather what it is
       ansible.builtin.setup:
         gather_subset: [min, env]
-    - name: Say where the media are
+    - name: See that the media are there
       ansible.builtin.include_role:
         name: plexburst.core.rclone
-        tasks_from: facts
     - name: Start Plex unless it runs
       ansible.builtin.include_role:
         name: plexburst.core.plex_server
@@ -149,7 +148,12 @@ class Lent:
         """
         (self.runs / "latest" / "samples.jsonl").unlink(missing_ok=True)
         playbook = self._playbook("index", OPEN_AGAIN + imports("index", "logs", "report"))
-        again = {"opened_again": self.run_id, "plexburst_plex_version": VERSION}
+        again = {
+            "opened_again": self.run_id,
+            "plexburst_plex_version": VERSION,
+            # As the play at home, which comes before the stages in a whole run, has found it.
+            "plex_home_machine_identifier": "home",
+        }
         self.sandbox.set_faults("plex-indexer", faults or {})
         return self._play(playbook, self.runs, {**self.given, **given, **again}, *steps)
 

@@ -141,7 +141,7 @@ def test_the_environment_is_the_machines_own(machine: Machine, keys: Path) -> No
     values = dict(line.split("=", 1) for line in lines[:-1])
     assert values.pop("PWD") == home
     assert values.pop("PATH").startswith(f"{machine.folder}/bin:")
-    remembered = compiled.environment(machine.folder)
+    remembered = compiled.environment(machine.folder.parent)
     own = {"HOME": home, "USER": "root", "LANG": "C.UTF-8", "SANDBOX_MACHINE": machine.machine_id}
     assert values == own | remembered
     assert run(machine, keys, "rclone version").stdout.startswith("rclone v")

@@ -156,7 +156,7 @@ def test_homes_plex_was_never_stopped(story: Story) -> None:
     log = (story.databases.parents[1] / "Logs" / "Plex Media Server.log").read_bytes()[story.log :].decode()
     assert "stopped cleanly" not in log
     assert "started; listening" not in log
-    assert story.first.summary["home"]["backup"] == ""
+    assert story.first.summary["home"]["backup"] is None
     assert not (story.databases.parent / "plexburst-backups").exists()
 
 
