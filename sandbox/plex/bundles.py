@@ -1,8 +1,8 @@
 """The pictures of a server: what its agents download, what its analysis makes, and what people upload.
 
-They lie in bundles beside the databases (facts/plex.md §2.10): `Metadata/<Movies|TV Shows|Artists|Albums>/x/<rest>.bundle`
-by the item's hash, `Media/localhost/x/<rest>.bundle` by the file's. Where in a bundle a reference leads is not in the
-facts. Three public projects that read Plex's folder agree (abhinavp06/PLAYER and others, found by full text search):
+They lie in bundles beside the databases (facts/plex.md §2.10): by the item's hash in `Metadata/<Movies|TV Shows|…>/x/
+<rest>.bundle`, by the file's in `Media/localhost/x/<rest>.bundle`. Where in a bundle a reference leads is not in the
+facts. Public projects that read Plex's folder agree (abhinavp06/PLAYER and others, found by full text search):
 `metadata://posters/N` is `Contents/_combined/posters/N`, `upload://posters/N` is `Uploads/posters/N`, `media://P` is
 `Media/localhost/P`; ananchev/ifc-plex-stalker names `Contents/_stored/posters/N` for the older agents. Unconfirmed on a
 living server of today.
