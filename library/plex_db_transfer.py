@@ -13,8 +13,9 @@ version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Carries a patch that C(plexburst.core.plex_db_patch) made, part by part, over the connection of the host. Parts that
-    are there do not travel again, a part that arrives damaged does, and a line that is cut is waited for.
+  - Carries a patch that C(plexburst.core.plex_db_patch) made, or a parcel that C(plexburst.core.plex_bundles) packed,
+    part by part, over the connection of the host. Parts that are there do not travel again, a part that arrives damaged
+    does, and a line that is cut is waited for.
   - The files travel as the user who logs in, who must be able to read or write O(remote).
   - Shows its progress.
 attributes:
@@ -36,21 +37,32 @@ options:
     required: true
     choices: [bring, send]
   patch:
-    description: The folder of the patch on the controller.
+    description: The folder of the patch, or of the parcel, on the controller.
     type: path
     required: true
   remote:
-    description: The folder of the patch on the host.
+    description: The folder of the patch, or of the parcel, on the host.
     type: str
     required: true
   description_sha256:
-    description: SHA-256 of the patch's description, as C(plex_db_patch) returned it, for O(direction=bring).
+    description: SHA-256 of the patch's description, as the module that made it returned it, for O(direction=bring).
     type: str
     default: ''
   patience:
     description: Seconds for which nothing may arrive before the line is given up.
     type: float
     default: 600.0
+  what:
+    description: What travels, the V(database) as a patch or the V(bundles) as a parcel.
+    type: str
+    choices: [database, bundles]
+    default: database
+  owner:
+    description:
+      - User that owns the parcel on the host, for O(what=bundles) and O(direction=send), where the user who logs in is
+        not the one who may read Plex's files. The folder is made if it is missing.
+    type: str
+    default: ''
 """
 
 EXAMPLES = r"""
@@ -97,12 +109,12 @@ seconds:
   sample: 2.5
 whole:
   description: Whether it is the whole pair.
-  returned: success
+  returned: success, for O(what=database)
   type: bool
   sample: false
 manifest:
   description: The manifest of the newer pair.
-  returned: success
+  returned: success, for O(what=database)
   type: dict
   sample: {schema: 1, source: indexer}
 """
@@ -119,6 +131,8 @@ def main() -> None:
             "remote": {"type": "str", "required": True},
             "description_sha256": {"type": "str", "default": ""},
             "patience": {"type": "float", "default": 600.0},
+            "what": {"type": "str", "choices": ["database", "bundles"], "default": "database"},
+            "owner": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )

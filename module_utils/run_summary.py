@@ -31,6 +31,11 @@ def _object(
     }
 
 
+_BUNDLES = _object(
+    {},
+    more=dict.fromkeys(("added", "replaced", "same", "kept", "refused", "bytes", "unresolved"), _COUNT),
+)
+"""Files of Plex's bundles that a run laid at home; empty when it brought none."""
 _FAILURE = _object(
     {
         "phase": {"type": "string"},
@@ -84,7 +89,8 @@ PARTS: Mapping[str, dict[str, Any]] = {
             "installed": {"type": "boolean"},
             "backup": _WORDS,
             "watch_state": _object({"kept": _COUNT, "conflicts": _COUNT}),
-        }
+        },
+        more={"bundles": _BUNDLES},
     ),
     "checkpoint": _object(
         {"made": _COUNT, "failed": _COUNT, "kept": {"type": "boolean"}},

@@ -24,7 +24,7 @@ from typing import Any, NoReturn, TypeVar
 
 from ..rclone_conf import cause
 from .errors import PlexDatabaseError
-from .patch import DESCRIPTION, Patch, parse
+from .patch import DESCRIPTION, Patch, load, parse
 from .patch_transfer import Carried, Carrier, Cut
 
 Value = TypeVar("Value")
@@ -167,7 +167,8 @@ class Exchange:
             self._copy(str(folder / file), f"{ROOT}{place}/{file}", f"{file} could not be put into the exchange")
 
         carrier = line.carrier(move, f"put the {name} into the exchange")
-        return carrier.send(folder, partial(self._present, folder, place)), carrier.done
+        carrier.send(folder, partial(self._present, folder, place))
+        return load(folder), carrier.done
 
     def get(self, line: Line, folder: Path, run: str, name: str, description_sha256: str = "") -> tuple[Patch, Carried]:
         """Get a patch into `folder`; every part is verified by SHA-256, one that is damaged is fetched again.
@@ -182,7 +183,8 @@ class Exchange:
             self._copy(f"{ROOT}{place}/{file}", str(folder / file), f"{file} could not be got from the exchange")
 
         carrier = line.carrier(move, f"get the {name} from the exchange")
-        return carrier.bring(folder, held.description_sha256), carrier.done
+        carrier.bring(folder, held.description_sha256)
+        return load(folder), carrier.done
 
     def purge(self, place: str) -> None:
         """Remove all of a run (`<run id>`), or of one name in it (`<run id>/<name>`), and prove that it is gone."""

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from . import manifest as manifests
 from .errors import PlexDatabaseError
@@ -52,6 +52,13 @@ class Part:
     file: str
     size: int
     sha256: str
+
+
+class Parts(Protocol):
+    """What travels part by part: a patch, or another kind of parcel."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,7 @@ def _patch_of(found: Mapping[str, Any], where: str) -> Patch:
     return patch
 
 
-def missing_parts(folder: Path, patch: Patch) -> list[Part]:
+def missing_parts(folder: Path, patch: Parts) -> list[Part]:
     """The parts that are not in `folder`, or not as they must be."""
     return [part for part in patch.parts if not is_good(folder, part)]
 

@@ -1,5 +1,5 @@
-"""A patch on its way between two machines, part by part: what is there already does not travel again, a part that
-arrived damaged does, and a line that was cut is waited for.
+"""Parts on their way between two machines, of a patch or of another kind of parcel: what is there already does not
+travel again, a part that arrived damaged does, and a line that was cut is waited for.
 
 Nothing in here knows Ansible or a clock; the action plugin plex_db_transfer gives it both.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import PlexDatabaseError
 from .files import sha256_of
-from .patch import DESCRIPTION, Part, Patch, amount, is_good, load, missing_parts, remove
+from .patch import DESCRIPTION, Part, Parts, amount, is_good, load, missing_parts, remove
 
 ATTEMPTS = 3
 """How often something travels that arrives damaged, before somebody has to look."""
@@ -46,9 +46,22 @@ class Carried:
         return {**asdict(self), "seconds": round(self.seconds, 1)}
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of folder that travels in parts: what its description is called, how it is read, and how what does not
+    belong to `keep` is removed from such a folder."""
+
+    description: str
+    load: Callable[[Path], Parts]
+    remove: Callable[[Path, Any], bool]
+
+
+PATCHES = Kind(DESCRIPTION, load, remove)
+
+
 @dataclass
 class Carrier:
-    """Carries one patch. All times in seconds.
+    """Carries one patch, or another kind of parcel. All times in seconds.
 
     :param move: moves one file of the patch, by name, between the local folder and the other end. It raises `Cut` when
         the line is cut, and PlexDatabaseError when the other end refuses.
@@ -62,6 +75,7 @@ class Carrier:
     sleep: Callable[[float], None]
     title: str
     patience: float = 600.0
+    kind: Kind = PATCHES
     done: Carried = field(default_factory=Carried)
     _size: int = 0
     _total: int = 0
@@ -70,7 +84,7 @@ class Carrier:
     _said: float = 0.0
     _moved: float = 0.0
 
-    def bring(self, folder: Path, description_sha256: str, until: float | None = None) -> Patch:
+    def bring(self, folder: Path, description_sha256: str, until: float | None = None) -> Parts:
         """Bring a patch into `folder`. Parts of an earlier one that are the same stay, the others go away.
 
         :param until: when the clock shows this, nothing further is begun.
@@ -80,12 +94,12 @@ class Carrier:
         """
         self._begin()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        description = folder / DESCRIPTION
+        description = folder / self.kind.description
         if not description.is_file() or sha256_of(description) != description_sha256:
             self._until_good(description, lambda: sha256_of(description) == description_sha256)
             description.chmod(0o600)
-        patch = load(folder)
-        remove(folder, keep=patch)
+        patch = self.kind.load(folder)
+        self.kind.remove(folder, patch)
         lacking = self._expect(patch, missing_parts(folder, patch))
         for number, part in enumerate(lacking):
             if number and until is not None and self.clock() >= until:
@@ -94,7 +108,7 @@ class Carrier:
         self._end(patch)
         return patch
 
-    def send(self, folder: Path, present: Callable[[], Sequence[str] | None]) -> Patch:
+    def send(self, folder: Path, present: Callable[[], Sequence[str] | None]) -> Parts:
         """Send the patch in `folder`. `present` asks the other end which parts it has, None without a description of
         this patch.
 
@@ -102,16 +116,16 @@ class Carrier:
         :raises PlexDatabaseError: something arrived damaged in every attempt.
         """
         self._begin()
-        patch = load(folder)
+        patch, description = self.kind.load(folder), self.kind.description
         there = self._patiently(present)
         if there is None:
-            self._patiently(partial(self.move, DESCRIPTION))
-            self.done.bytes += (folder / DESCRIPTION).stat().st_size
+            self._patiently(partial(self.move, description))
+            self.done.bytes += (folder / description).stat().st_size
             there = self._patiently(present)
         for attempt in range(ATTEMPTS):
             if there is None:
                 raise PlexDatabaseError(
-                    f"{DESCRIPTION} arrived damaged at the other end. Look at its disk and its log, then try again."
+                    f"{description} arrived damaged at the other end. Look at its disk and its log, then try again."
                 )
             lacking = [part for part in patch.parts if part.name not in there]
             if attempt == 0:
@@ -128,7 +142,7 @@ class Carrier:
         else:
             if there is None or {part.name for part in patch.parts} - set(there):
                 raise PlexDatabaseError(
-                    f"{len(patch.parts) - len(there or ())} parts of the patch arrived damaged in each of {ATTEMPTS} "
+                    f"{len(patch.parts) - len(there or ())} parts arrived damaged in each of {ATTEMPTS} "
                     "attempts. Look at the disk of the other end, then try again."
                 )
         self._end(patch)
@@ -176,7 +190,7 @@ class Carrier:
     def _begin(self) -> None:
         self._begun = self._said = self._moved = self.clock()
 
-    def _expect(self, patch: Patch, lacking: list[Part]) -> list[Part]:
+    def _expect(self, patch: Parts, lacking: list[Part]) -> list[Part]:
         self._total, self._count = sum(part.size for part in lacking), len(lacking)
         self.done.there = len(patch.parts) - len(lacking)
         again = f", {self.done.there} parts are there already" if self.done.there else ""
@@ -197,7 +211,7 @@ class Carrier:
             f"{amount(self._total)}, {amount(rate)}/s, {left} s left"
         )
 
-    def _end(self, patch: Patch) -> None:
+    def _end(self, patch: Parts) -> None:
         self.done.seconds = self.clock() - self._begun
         if patch.parts:
             self.emit(

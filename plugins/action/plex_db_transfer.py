@@ -1,6 +1,6 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Action of plex_db_transfer: a patch travels over the host's own connection, part by part."""
+"""Action of plex_db_transfer: a patch, or a parcel of bundles, travels over the host's own connection, part by part."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.plexburst.core.plugins.module_utils.edge_line import first_line, move, reconnect
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.bundles.parcel import PARCELS
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import sha256_of
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.patch import DESCRIPTION
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.patch_transfer import Carrier, Cut
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.patch import Patch
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.patch_transfer import PATCHES, Carrier, Cut
 
-PATCH = "plexburst.core.plex_db_patch"
+KINDS = {
+    "database": (PATCHES, "plexburst.core.plex_db_patch", "patch"),
+    "bundles": (PARCELS, "plexburst.core.plex_bundles", "parcel"),
+}
+"""By what travels: the kind of folder, the module that knows it on the host, and that module's name for the folder."""
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
@@ -39,6 +44,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                 "remote": {"type": "str", "required": True},
                 "description_sha256": {"type": "str", "default": ""},
                 "patience": {"type": "float", "default": 600.0},
+                "what": {"type": "str", "choices": ["database", "bundles"], "default": "database"},
+                "owner": {"type": "str", "default": ""},
             }
         )
         self._vars = task_vars or {}
@@ -46,6 +53,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             return {"changed": True, "skipped": True, "msg": "A patch travels only outside check mode."}
         self._local = Path(arguments["patch"])
         self._remote = self._remote_expand_user(arguments["remote"])
+        self._kind, self._module, self._folder = KINDS[arguments["what"]]
+        self._owner = {"owner": arguments["owner"]} if arguments["what"] == "bundles" else {}
         bring = arguments["direction"] == "bring"
         host = str(self._vars.get("inventory_hostname", "host"))
         carrier = Carrier(
@@ -53,14 +62,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             emit=lambda line: Display().display(f"[{host}] {line}"),
             clock=time.monotonic,
             sleep=time.sleep,
-            title="bring the database" if bring else "send the database",
+            title=f"{arguments['direction']} the {arguments['what']}",
             patience=arguments["patience"],
+            kind=self._kind,
         )
         try:
             if bring:
-                patch = carrier.bring(self._local, arguments["description_sha256"])
+                carried = carrier.bring(self._local, arguments["description_sha256"])
             else:
-                patch = carrier.send(self._local, self._present)
+                carried = carrier.send(self._local, self._present)
         except Cut as cut:
             return {"unreachable": True, "changed": True, "msg": str(cut), **carrier.done.plain()}
         except (PlexDatabaseError, OSError) as error:
@@ -68,8 +78,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         return {
             "changed": carrier.done.bytes > 0,
             **carrier.done.plain(),
-            "whole": patch.whole,
-            "manifest": dict(patch.manifest),
+            **({"whole": carried.whole, "manifest": dict(carried.manifest)} if isinstance(carried, Patch) else {}),
         }
 
     def _bring(self, name: str) -> None:
@@ -80,9 +89,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
 
     def _present(self) -> Sequence[str] | None:
         """The parts that the host has; None when it has no description, or another one."""
-        arguments = {"state": "known", "patch": self._remote}
+        arguments = {"state": "known", self._folder: self._remote, **self._owner}
         try:
-            answer = self._execute_module(module_name=PATCH, module_args=arguments, task_vars=self._vars)
+            answer = self._execute_module(module_name=self._module, module_args=arguments, task_vars=self._vars)
         except AnsibleConnectionFailure as error:
             reconnect(self._connection)
             raise Cut(first_line(error)) from error
@@ -90,6 +99,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             reconnect(self._connection)
             raise Cut(str(answer.get("msg", "unreachable")))
         # A description that was cut short cannot be read; it is sent again like one that is missing.
-        if answer.get("failed") or answer.get("description_sha256") != sha256_of(self._local / DESCRIPTION):
+        if answer.get("failed") or answer.get("description_sha256") != sha256_of(self._local / self._kind.description):
             return None
+        if answer.get("no_space"):
+            raise PlexDatabaseError(str(answer["no_space"]))
         return [str(name) for name in answer["present"]]

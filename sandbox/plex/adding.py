@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sandbox.plex import database as db
-from sandbox.plex.records import LEAF_TYPES, FoundFile, Section, insert_item, make_guid, write_streams
+from sandbox.plex.bundles import Bundles
+from sandbox.plex.records import LEAF_TYPES, FoundFile, Section, insert_item, item_hash, make_guid, write_streams
 
 _EPISODE = re.compile(r"[Ss](\d{1,3})[Ee](\d{1,4})(?:\s*-\s*(.+))?")
 _TITLE_YEAR = re.compile(r"^(?P<title>.+?)\s*\((?P<year>\d{4})\)")
@@ -18,8 +19,9 @@ _TRACK_NUMBER = re.compile(r"^(?P<number>\d{1,3})\s*[-. ]\s*(?P<title>.+)$")
 class Adder:
     """Adds files of one section to the rows that are there. ``location``: the section location being scanned."""
 
-    def __init__(self, section: Section) -> None:
+    def __init__(self, section: Section, bundles: Bundles) -> None:
         self.section = section
+        self.bundles = bundles
         self.location = 0
 
     def add(self, connection: Any, folder: int, path: str, taken: FoundFile, now: int) -> None:
@@ -105,6 +107,7 @@ class Adder:
                 title=title,
                 guid=guid,
                 now=now,
+                **self.bundles.download(metadata_type, item_hash(guid, self.section.id), self.section.agent),
                 **columns,
             )
         if row[1] is not None:

@@ -28,6 +28,7 @@ STARTING = "Plex Media Server is currently running startup maintenance tasks."
 _FEATURES = (
     "camera_upload,hardware_transcoding,home,loudness,lyrics,music-analysis,pass,premium_music_metadata,sync,webhooks"
 )
+_ARTWORK = {"thumb": "user_thumb_url", "art": "user_art_url"}
 _SEARCH_LIMIT = 10
 _NEAREST = 20
 
@@ -414,6 +415,7 @@ class Api(Simulator):
         self.route("GET", f"{item}/nearest", self.nearest)
         self.route("PUT", f"{item}/analyze", self._items_worker("--analyze"))
         self.route("PUT", f"{item}/refresh", self._items_worker("--refresh"))
+        self.route("GET", f"{item}/{{element}}/{{timestamp}}", self.artwork)
         self.route("GET", item, self.metadata)
         self.route("GET", "/hubs/search", self.search)
         self.route("GET", "/playlists", self.playlists)
@@ -573,6 +575,21 @@ class Api(Simulator):
             request,
             container(nodes, allowSync=True, librarySectionID=None if section is None else int(str(section))),
         )
+
+    def artwork(self, request: Request) -> Response:
+        """An item's picture, as ``getItemArtwork`` of the API's description; 404 when its file is not there."""
+        element, item = request.params["element"], self._ids(request)[0]
+        if element not in _ARTWORK:
+            return refuse(404, "Not Found")
+        library = self.runtime.library
+        kind, item_hash, reference = library.library.execute(
+            f"SELECT metadata_type, hash, {_ARTWORK[element]} FROM metadata_items WHERE id=?",  # noqa: S608 - a constant
+            (item,),
+        ).fetchone()
+        path = library.bundles.path(int(kind), str(item_hash), str(reference or ""))
+        if path is None or not path.is_file():
+            return refuse(404, "Not Found")
+        return Response(200, path.read_bytes(), {"Content-Type": "image/jpeg"})
 
     def children(self, request: Request) -> Response:
         """What hangs below an item."""

@@ -165,7 +165,7 @@ class ServerProcess:
         try:
             connection.request(method, path, headers=sent)
             answer = connection.getresponse()
-            return Answer(answer.status, answer.headers.get("Content-Type", ""), answer.read().decode())
+            return Answer(answer.status, answer.headers.get("Content-Type", ""), answer.read().decode(errors="replace"))
         finally:
             connection.close()
 

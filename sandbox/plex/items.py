@@ -192,7 +192,7 @@ class Renderer:
             "summary": row[8] or "",
             "index": row[9],
             "year": row[12],
-            "thumb": row[11] or None,
+            "thumb": f"{key}/thumb/{row[14]}" if row[11] else None,
             "duration": row[10],
             "addedAt": row[13],
             "updatedAt": row[14],

@@ -35,6 +35,7 @@ from urllib.parse import quote
 
 from sandbox.plex import database as db
 from sandbox.plex import probe
+from sandbox.plex.bundles import Bundles
 from sandbox.plex.records import (
     ANALYSIS_VERSION,
     PROBES,
@@ -71,6 +72,7 @@ class Library:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.pair = db.Pair(databases_dir)
+        self.bundles = Bundles(Path(databases_dir))
         self.volumes = volumes if isinstance(volumes, Volumes) else Volumes(volumes)
         self._clock = clock
 
@@ -240,7 +242,8 @@ class Library:
         should_stop: Callable[[], bool] = never,
         progress: Callable[[int, str], None] = lambda _done, _title: None,
     ) -> int:
-        """Refresh metadata of items one by one: dates and the change counter move, ``work`` is done for each.
+        """Refresh metadata of items one by one: dates and the change counter move, what the agent has for it is there
+        again, ``work`` is done for each.
 
         Returns how many.
         """
@@ -255,11 +258,22 @@ class Library:
                     "UPDATE metadata_items SET refreshed_at=?, updated_at=?, changed_at=? WHERE id=?",
                     (self.now(), self.now(), change, item),
                 )
+            self._download_again(item)
             done += 1
             if done % 10 == 1:
                 row = self.library.execute("SELECT title FROM metadata_items WHERE id=?", (item,)).fetchone()
                 progress(done, str(row[0]) if row else "")
         return done
+
+    def _download_again(self, item: int) -> None:
+        """References stay as they are: what somebody chose or uploaded is not replaced by what the agent has."""
+        row = self.library.execute(
+            "SELECT i.metadata_type, i.hash, s.agent FROM metadata_items i JOIN library_sections s ON"
+            " s.id=i.library_section_id WHERE i.id=? AND i.user_thumb_url LIKE 'metadata://%'",
+            (item,),
+        ).fetchone()
+        if row is not None:
+            self.bundles.download(int(row[0]), str(row[1]), str(row[2]))
 
     def item_ids(self, section_id: int, metadata_types: Sequence[int] | None = None) -> Iterator[int]:
         """Living items of a section by id, read in pages: never all at once."""
@@ -343,7 +357,7 @@ class Library:
                     (ANALYSIS_VERSION, now, found.bitrate, media),
                 )
                 write_streams(connection, media, part, found, now)
-                thumb = f"media://{digest[0]}/{digest[1:]}.bundle/Contents/Thumbnails/thumb1.jpg"
+                thumb = self.bundles.make(digest) if metadata_type in (db.MOVIE, db.EPISODE) else ""
                 connection.execute(
                     # A picture that somebody chose or uploaded stays: analysis only fills what is empty.
                     "UPDATE metadata_items SET changed_at=?, user_thumb_url=CASE WHEN metadata_type IN (1, 4)"

@@ -123,7 +123,7 @@ def insert_item(
         "refreshed_at": now,
         "changed_at": db.next_change(connection),
         "resources_changed_at": db.next_change(connection),
-        "hash": hashlib.sha1(f"{guid}:{section}".encode(), usedforsecurity=False).hexdigest(),
+        "hash": item_hash(guid, section),
         **columns,
     }
     names = ", ".join(f'"{name}"' for name in values)
@@ -132,6 +132,11 @@ def insert_item(
         tuple(values.values()),
     )
     return int(connection.last_insert_rowid())
+
+
+def item_hash(guid: str, section: int | None) -> str:
+    """The name of an item's bundle: 40 hexadecimal digits."""
+    return hashlib.sha1(f"{guid}:{section}".encode(), usedforsecurity=False).hexdigest()
 
 
 def sort_title(title: str) -> str:

@@ -38,7 +38,7 @@ class Scan:
         self.work = work
         self.result = ScanResult()
         self.suffixes = SUFFIXES[section.type]
-        self.adder = Adder(section)
+        self.adder = Adder(section, library.bundles)
 
     @property
     def sql(self) -> Any:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -127,14 +128,28 @@ def get_json(url: str) -> Any:
 
 def ask_home(state: dict[str, Any], path: str, method: str = "GET") -> ElementTree.Element:
     """What home's Plex answers its owner; an empty element where it answers nothing."""
+    with urllib.request.urlopen(_request(state, path, method), timeout=10) as answer:  # noqa: S310  (a simulator on loopback)
+        return ElementTree.fromstring(answer.read() or b"<nothing/>")  # noqa: S314
+
+
+def ask_home_for_bytes(state: dict[str, Any], path: str) -> bytes:
+    """A file that home's Plex gives its owner; nothing where it says 404."""
+    try:
+        with urllib.request.urlopen(_request(state, path, "GET"), timeout=10) as answer:  # noqa: S310  (see above)
+            return bytes(answer.read())
+    except urllib.error.HTTPError as error:
+        if error.code != 404:
+            raise
+        return b""
+
+
+def _request(state: dict[str, Any], path: str, method: str) -> urllib.request.Request:
     home = state["home"]
     support = databases_of(home["config_dir"]).parents[1]
     token = ElementTree.parse(support / "Preferences.xml").getroot().attrib["PlexOnlineToken"]  # noqa: S314  (our own file)
-    request = urllib.request.Request(
+    return urllib.request.Request(
         f"http://127.0.0.1:{home['plex_port']}{path}", headers={"X-Plex-Token": token}, method=method
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  (see above)
-        return ElementTree.fromstring(answer.read() or b"<nothing/>")  # noqa: S314
 
 
 def home_preferences(state: dict[str, Any]) -> dict[str, str]:

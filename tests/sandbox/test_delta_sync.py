@@ -24,6 +24,7 @@ from tests.sandbox.evidence import (
     Outcome,
     alive,
     ask_home,
+    ask_home_for_bytes,
     connect,
     databases_of,
     files_of_remote,
@@ -54,6 +55,11 @@ class Story:
     scanned: HomeState
     marks_scanned: dict[int, tuple[Any, ...]]
     said: list[str]
+    uploads: dict[str, bytes]
+    uploads_after: dict[str, bytes]
+    bundles: dict[str, tuple[int, int]]
+    bundles_after: dict[str, tuple[int, int]]
+    covers: dict[int, bytes]
 
 
 class Knocker(threading.Thread):
@@ -94,6 +100,30 @@ def marks(databases: Path) -> dict[int, tuple[Any, ...]]:
         library.close()
 
 
+def uploads(databases: Path) -> dict[str, bytes]:
+    """What people have uploaded, by its path."""
+    return {str(path): path.read_bytes() for path in databases.parents[1].glob("Metadata/*/*/*/Uploads/*/*")}
+
+
+def bundles(databases: Path) -> dict[str, tuple[int, int]]:
+    """Size and modification time of the files of all bundles."""
+    found = {}
+    for name in ("Metadata", "Media"):
+        found |= {f"{name}/{path}": value for path, value in tree(databases.parents[1] / name).items()}
+    return found
+
+
+def covers(state: dict[str, Any], before: HomeState, after: HomeState) -> dict[int, bytes]:
+    """The picture of each new film, show, episode, artist and album, as home's Plex gives it to a client; nothing
+    where it answers 404."""
+    found = {}
+    for item in sorted(after.items.keys() - before.items.keys()):
+        if after.items[item][0] in (1, 2, 4, 8, 9):
+            address = ask_home(state, f"/library/metadata/{item}")[0].attrib.get("thumb", "")
+            found[item] = ask_home_for_bytes(state, address) if address else b""
+    return found
+
+
 def first_scan(state: dict[str, Any]) -> list[str]:
     """Let home's Plex scan all its sections, and wait for the end; what its log says of it."""
     log = databases_of(state["home"]["config_dir"]).parents[1] / "Logs" / "Plex Media Server.log"
@@ -119,12 +149,15 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         env = sandbox.ansible_env()
         runs = root / "runs"
         before, devices, prefs = HomeState.read(databases), sandbox.devices(), home_preferences(sandbox.state)
+        uploaded, pictures = uploads(databases), bundles(databases)
         knocker = Knocker(sandbox)
         knocker.start()
         first = run_playbook(env, runs)
         knocker.over.set()
         knocker.join(30)
         after, ledger = HomeState.read(databases), sandbox.ledger()
+        uploaded_after, pictures_after = uploads(databases), bundles(databases)
+        shown = covers(sandbox.state, before, after)
         again = run_playbook(env, runs)
         after_again, ledger_again, marked = HomeState.read(databases), sandbox.ledger(), marks(databases)
         near = {
@@ -152,6 +185,11 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             HomeState.read(databases),
             marks(databases),
             said,
+            uploaded,
+            uploaded_after,
+            pictures,
+            pictures_after,
+            shown,
         )
     finally:
         sandbox.down()
@@ -200,6 +238,24 @@ def test_home_answers_nearest_for_the_new_tracks(story: Story) -> None:
     for track, found in story.near.items():
         assert found, f"nothing sounds like {track}"
         assert found <= story.after.tracks - {track}
+
+
+def test_a_new_album_has_its_cover_at_home_and_so_has_every_new_item(story: Story) -> None:
+    kinds = {story.after.items[item][0] for item in story.covers}
+    assert {1, 8, 9} <= kinds
+    assert {item: story.after.items[item] for item, cover in story.covers.items() if not cover} == {}
+    (run, *_) = sorted(path for path in story.first.runs.iterdir() if path.is_dir() and not path.is_symlink())
+    told = json.loads((run / "summary.json").read_text())["home"]["bundles"]
+    assert told["added"] == len(story.bundles_after) - len(story.bundles) > 0
+    assert (told["replaced"], told["kept"], told["refused"], told["unresolved"]) == (0, 0, 0, 0)
+    assert not (run / "snapshots" / "bundles").exists()
+    assert not list(Path(story.sandbox.state["home"]["dir"]).glob("plexburst/bundles/*"))
+
+
+def test_an_uploaded_poster_and_every_picture_that_home_had_are_untouched(story: Story) -> None:
+    assert story.uploads
+    assert story.uploads_after == story.uploads
+    assert {path: story.bundles_after[path] for path in story.bundles} == story.bundles
 
 
 def test_homes_first_scan_afterwards_adds_changes_and_analyses_nothing(story: Story) -> None:

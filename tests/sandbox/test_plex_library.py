@@ -325,3 +325,42 @@ def test_playlists_collections_history_and_accounts_are_rows_of_the_real_tables(
         assert tag == ("Piers", 2)
         with pytest.raises(LibraryError):
             library.rate(10_000_000, 5)
+
+
+# -- pictures
+
+
+def pictures(library: Library) -> list[tuple[int, Path | None]]:
+    """The file of every reference, by the type of its item."""
+    rows = library.library.execute(
+        "SELECT metadata_type, hash, url FROM (SELECT metadata_type, hash, user_thumb_url AS url FROM metadata_items"
+        " UNION ALL SELECT metadata_type, hash, user_art_url FROM metadata_items) WHERE url <> ''"
+    ).fetchall()
+    return [(int(row[0]), library.bundles.path(int(row[0]), row[1], row[2])) for row in rows]
+
+
+def test_a_scan_downloads_pictures_of_new_items_into_their_bundles(tmp_path: Path, bucket: Path) -> None:
+    with scanned(tmp_path, bucket) as library:
+        found = pictures(library)
+    assert {kind for kind, _ in found} == {1, 2, 8, 9}
+    for _, path in found:
+        assert path is not None
+        assert path.read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_an_analysis_writes_the_frame_that_it_names(tmp_path: Path, bucket: Path) -> None:
+    with scanned(tmp_path, bucket, media.SHOWS) as library:
+        assert not (tmp_path / "db" / "Media").exists()
+        library.analyse(library.item_ids(1, [4]))
+        frames = [path for kind, path in pictures(library) if kind == 4]
+    assert frames
+    assert all(path is not None and path.is_file() and "Media/localhost" in str(path) for path in frames)
+
+
+def test_a_refresh_brings_back_a_picture_that_is_gone(tmp_path: Path, bucket: Path) -> None:
+    with scanned(tmp_path, bucket, "Movies") as library:
+        (path, *_) = [path for _, path in pictures(library)]
+        assert path is not None
+        path.unlink()
+        library.refresh_items(library.item_ids(1))
+        assert path.is_file()

@@ -405,6 +405,17 @@ def test_force_refreshes_the_metadata_of_everything(make: Make) -> None:
     assert all(after[item] > max(before.values()) for item in before)
 
 
+def test_a_cover_is_shown_only_while_its_file_is_there(make: Make) -> None:
+    server = make().start()  # its databases were made elsewhere, and came without their bundles
+    ((album, changed),) = query(server, "SELECT id, updated_at FROM metadata_items WHERE metadata_type=9 LIMIT 1")
+    cover = f"/library/metadata/{album}/thumb/{changed}"
+    assert server.get(f"/library/metadata/{album}").xml[0].attrib["thumb"] == cover
+    assert server.status(cover) == 404
+    assert server.status(f"/library/metadata/{album}/lid/{changed}") == 404
+    server.call("PUT", f"/library/metadata/{album}/refresh")
+    wait_for(lambda: server.status(cover) == 200)
+
+
 def test_an_unclaimed_server_refreshes_no_music(make: Make) -> None:
     server = make(claimed=False).start()
     assert server.get(f"/library/sections/{MUSIC}/refresh").status == 503

@@ -139,5 +139,5 @@ def test_sending_goes_on_after_a_cut_too(made: patch.Patch, tmp_path: Path) -> N
 
 def test_sending_ends_in_words_when_the_other_end_damages_everything(made: patch.Patch, tmp_path: Path) -> None:
     line = Line(tmp_path / "there", tmp_path / "home", damaged=lambda name, move: name != "patch.json")
-    with pytest.raises(PlexDatabaseError, match=r"parts of the patch arrived damaged in each of 3 attempts"):
+    with pytest.raises(PlexDatabaseError, match=r"parts arrived damaged in each of 3 attempts"):
         line.carrier().send(tmp_path / "there", line.present)

@@ -1,0 +1,359 @@
+#!/usr/bin/python
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+"""Pack the files of Plex's bundles, or lay packed ones among a server's own."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: plex_bundles
+short_description: Pack the files of Plex's bundles, or lay packed ones among a server's own
+version_added: 0.1.0
+author:
+  - plexburst contributors (@plexburst)
+description:
+  - Plex keeps covers, posters, thumbnails and chapter pictures in bundles below C(Metadata) and C(Media), beside its
+    database, which only names them. This brings them along.
+  - Packs what is new there, and every file that a changed reference of the database leads to, into parts with their
+    size and SHA-256, which C(plexburst.core.plex_db_transfer) carries.
+  - Lays packed files among those of another server, file by file, while its Plex works. A file that is missing is
+    added, one that is the same is left alone, one that is different is replaced only if that server has not changed it
+    since O(unchanged_since). What people uploaded is never touched.
+  - No link is followed, no path leaves its bundle, and no half-written file ever bears a real name.
+  - Needs nothing but Python 3.9 with sqlite3, and memory for a list of the paths.
+attributes:
+  check_mode:
+    description: Can run in check mode and return what it would do, without changing anything.
+    support: full
+  diff_mode:
+    description: Shows what would be changed in diff mode.
+    support: none
+  idempotent:
+    description: Running it twice does not change more than running it once.
+    support: full
+options:
+  state:
+    description:
+      - V(listed) writes down in O(before) what is there, for a later V(packed).
+      - V(packed) packs into O(parcel) what is not in O(before), and what the pair in O(result) names and the one in
+        O(base) does not.
+      - V(known) says which parts of a parcel are in O(parcel), and makes that folder.
+      - V(merged) lays what is packed in O(parcel) among the bundles below O(support_dir), or refuses before it writes
+        anything, if a reference that led to a file where it was packed would lead nowhere here.
+      - V(measured) says how large the bundles of O(sections) are.
+      - V(absent) removes the parcel in O(parcel), and nothing else in that folder.
+    type: str
+    required: true
+    choices: [listed, packed, known, merged, measured, absent]
+  support_dir:
+    description:
+      - The folder C(Plex Media Server) that holds C(Metadata) and C(Media).
+      - Required by V(listed), V(packed), V(merged) and V(measured) of O(state).
+    type: path
+  parcel:
+    description: The folder of the parcel. Required by V(packed), V(known), V(merged) and V(absent) of O(state).
+    type: path
+  before:
+    description:
+      - File with what was there before the work. Required by O(state=listed).
+      - If it does not exist, O(state=packed) takes everything for new.
+    type: path
+  result:
+    description:
+      - Folder of the closed database pair that names the files. Without it O(state=packed) looks at no references.
+    type: path
+  base:
+    description: Folder of the pair that went out. If it holds none, every reference counts as changed.
+    type: path
+  databases_dir:
+    description: Folder of the databases that say which bundles belong to O(sections); Plex may be working on them.
+    type: path
+  sections:
+    description:
+      - Titles of the sections whose bundles are meant, by V(measured), and by V(packed) if O(databases_dir) is given.
+      - Empty means all.
+    type: list
+    elements: str
+    default: []
+  uploads:
+    description: Take what people uploaded as well, for a server that has nothing of its own.
+    type: bool
+    default: false
+  unchanged_since:
+    description:
+      - When the snapshot that went out was taken, such as V(2026-11-22T15:16:22Z), by the clock of this host.
+      - Required by O(state=merged).
+    type: str
+  spent:
+    description: Remove the parcel once all of it is laid, for O(state=merged).
+    type: bool
+    default: false
+  owner:
+    description:
+      - User that owns the parcel, where the user who logs in is not the one who may read Plex's files.
+      - Empty means the user the module runs as.
+    type: str
+    default: ''
+"""
+
+EXAMPLES = r"""
+---
+- name: Pack what is new
+  plexburst.core.plex_bundles:
+    state: packed
+    support_dir: /opt/plexburst/config/Library/Application Support/Plex Media Server
+    parcel: /opt/plexburst/transfer/bundles
+    result: /opt/plexburst/config/Library/Application Support/Plex Media Server/Plug-in Support/Databases
+    base: /opt/plexburst/transfer/base
+
+- name: Lay it among home's own
+  plexburst.core.plex_bundles:
+    state: merged
+    support_dir: /var/lib/plexmediaserver/Library/Application Support/Plex Media Server
+    parcel: /var/lib/plexburst/bundles
+    unchanged_since: "{{ manifest.created_at }}"
+"""
+
+RETURN = r"""
+---
+files:
+  description: Files that are packed, that are there, or that were measured.
+  returned: when O(state) is not V(absent)
+  type: int
+  sample: 120
+bytes:
+  description: Their bytes; for O(state=merged) those that were written.
+  returned: when O(state) is not V(absent)
+  type: int
+  sample: 8400000
+words:
+  description: What is packed, for people.
+  returned: when O(state=packed)
+  type: str
+  sample: 120 files of bundles, 8.4 MB
+references:
+  description: Changed references that lead to a file.
+  returned: when O(state=packed)
+  type: int
+  sample: 118
+unresolved:
+  description: Changed references that lead to no file that was found, which is said but no error.
+  returned: when O(state=packed)
+  type: int
+  sample: 0
+skipped:
+  description: Links that leave their bundle and are not packed.
+  returned: when O(state=packed)
+  type: int
+  sample: 0
+parts:
+  description: Names of the parts.
+  returned: when there is a parcel
+  type: list
+  elements: str
+  sample: [00000.bundles]
+present:
+  description: Names of the parts that are in O(parcel) and are as they must be.
+  returned: when O(state=known)
+  type: list
+  elements: str
+  sample: []
+no_space:
+  description: Why what is still to come has no room in O(parcel); empty when it has.
+  returned: when O(state=known) and there is a parcel
+  type: str
+  sample: ''
+description_sha256:
+  description: SHA-256 of the parcel's description, C(bundles.json), by which the other end knows that it arrived.
+  returned: when there is a parcel
+  type: str
+  sample: 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef
+merged:
+  description:
+    - How many files were C(added), C(replaced), the C(same), C(kept) because this server changed them, or C(refused)
+      because something is in the way, with C(bytes) written and C(examples).
+  returned: when O(state=merged)
+  type: dict
+  sample: {added: 120, replaced: 0, same: 0, kept: 0, refused: 0, bytes: 8400000, examples: {kept: [], refused: []}}
+warnings_of_bundles:
+  description: What a person should know.
+  returned: when O(state=packed) or O(state=merged)
+  type: list
+  elements: str
+  sample: []
+"""
+
+import calendar
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
+
+MISSING: ImportError | None = None
+try:
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.bundles import merge, parcel, places
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.bundles.references import changed, hashes_of
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import give_to, make_folder, sha256_of
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import LIBRARY
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.patch import missing_parts
+except ImportError as error:
+    MISSING = error
+
+
+def described(folder: Path, packed: Any) -> dict[str, Any]:
+    """What every state returns about a parcel."""
+    path = folder / parcel.DESCRIPTION
+    return {
+        "files": packed.files + packed.links,
+        "bytes": packed.bytes,
+        "words": packed.words,
+        "references": packed.references,
+        "unresolved": packed.unresolved,
+        "skipped": packed.skipped,
+        "parts": [part.name for part in packed.parts],
+        "description_sha256": sha256_of(path) if path.is_file() else "",
+        "warnings_of_bundles": parcel.warnings_of(packed),
+    }
+
+
+def list_them(options: dict[str, Any], check: bool) -> dict[str, Any]:
+    """State `listed`."""
+    support, file = Path(options["support_dir"]), Path(options["before"])
+    found = {entry.path: entry for entry in places.walk(support)}
+    answer = {"files": len(found), "bytes": sum(entry.size for entry in found.values())}
+    now = {path: (entry.size, entry.mtime_ns) for path, entry in found.items()}
+    if file.exists() and places.read_list(file) == now:
+        return {"changed": False, **answer}
+    if not check:
+        make_folder(file.parent)
+        places.write_list(now, file)
+    return {"changed": True, **answer}
+
+
+def pack(options: dict[str, Any], check: bool) -> dict[str, Any]:
+    """State `packed`."""
+    support, folder = Path(options["support_dir"]), Path(options["parcel"])
+    base = Path(options["base"]) if options["base"] else None
+    if base is not None and not (base / LIBRARY).is_file():
+        base = None
+    references = changed(Path(options["result"]), base) if options["result"] else ()
+    only = hashes_of(Path(options["databases_dir"]), options["sections"]) if options["databases_dir"] else None
+    before = places.read_list(Path(options["before"])) if options["before"] else {}
+    chosen = parcel.choose(support, before, references, only, options["uploads"])
+    there = parcel.is_packed(folder, chosen)
+    if there is not None:
+        return {"changed": False, **described(folder, there)}
+    if check:
+        return {"changed": True, **described(folder, parcel.summed_up(chosen, ()))}
+    packed = parcel.pack(support, folder, chosen)
+    if options["owner"]:
+        give_to(options["owner"], folder, *folder.iterdir())
+    return {"changed": True, **described(folder, packed)}
+
+
+def know(options: dict[str, Any], check: bool) -> dict[str, Any]:
+    """State `known`; it makes the folder, so that somebody can send into it."""
+    folder = Path(options["parcel"])
+    made = not folder.is_dir()
+    if made and not check:
+        make_folder(folder)
+    if options["owner"] and folder.is_dir() and not check:
+        give_to(options["owner"], folder)
+    answer: dict[str, Any] = {"changed": made, "files": 0, "bytes": 0, "present": []}
+    if (folder / parcel.DESCRIPTION).is_file():
+        packed = parcel.load(folder)
+        lacking = {part.name for part in missing_parts(folder, packed)}
+        answer["present"] = [part.name for part in packed.parts if part.name not in lacking]
+        answer.update(described(folder, packed))
+        answer["no_space"] = parcel.no_space_for(folder, packed)
+    return answer
+
+
+def lay(options: dict[str, Any], check: bool) -> dict[str, Any]:
+    """State `merged`."""
+    support, folder = Path(options["support_dir"]), Path(options["parcel"])
+    try:
+        since = calendar.timegm(time.strptime(options["unchanged_since"], "%Y-%m-%dT%H:%M:%SZ"))
+    except ValueError:
+        raise PlexDatabaseError(
+            f"Expected unchanged_since as in 2026-11-22T15:16:22Z, found {options['unchanged_since']!r}."
+        ) from None
+    packed = parcel.load(folder)
+    done = merge.merge(folder, packed, support, since, uploads=options["uploads"], dry_run=check)
+    if options["spent"] and not check:
+        parcel.remove(folder)
+    return {
+        "changed": done.changed,
+        "files": packed.files + packed.links,
+        "bytes": done.bytes,
+        "merged": done.plain(),
+        "warnings_of_bundles": merge.warnings_of(done),
+    }
+
+
+def measure(options: dict[str, Any], check: bool) -> dict[str, Any]:
+    """State `measured`; it only reads."""
+    del check
+    only = hashes_of(Path(options["databases_dir"]), options["sections"])
+    found = list(places.walk(Path(options["support_dir"]), only, options["uploads"]))
+    return {"changed": False, "files": len(found), "bytes": sum(entry.size for entry in found)}
+
+
+def remove(options: dict[str, Any], check: bool) -> dict[str, Any]:
+    """State `absent`."""
+    folder = Path(options["parcel"])
+    return {"changed": parcel.is_there(folder) if check else parcel.remove(folder)}
+
+
+def main() -> None:
+    """List, pack, look, lay, measure or remove."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {
+                "type": "str",
+                "required": True,
+                "choices": ["listed", "packed", "known", "merged", "measured", "absent"],
+            },
+            "support_dir": {"type": "path"},
+            "parcel": {"type": "path"},
+            "before": {"type": "path"},
+            "result": {"type": "path"},
+            "base": {"type": "path"},
+            "databases_dir": {"type": "path"},
+            "sections": {"type": "list", "elements": "str", "default": []},
+            "uploads": {"type": "bool", "default": False},
+            "unchanged_since": {"type": "str"},
+            "spent": {"type": "bool", "default": False},
+            "owner": {"type": "str", "default": ""},
+        },
+        required_if=[
+            ("state", "listed", ["support_dir", "before"]),
+            ("state", "packed", ["support_dir", "parcel"]),
+            ("state", "known", ["parcel"]),
+            ("state", "merged", ["support_dir", "parcel", "unchanged_since"]),
+            ("state", "measured", ["support_dir", "databases_dir"]),
+            ("state", "absent", ["parcel"]),
+        ],
+        supports_check_mode=True,
+    )
+    if MISSING is not None:
+        module.fail_json(
+            msg=f"The Python of this host ({sys.executable}) lacks what bundles need: {MISSING}. Install the "
+            "distribution's complete python3, or set ansible_python_interpreter to one."
+        )
+    options = module.params
+    states = {"listed": list_them, "packed": pack, "known": know, "merged": lay, "measured": measure, "absent": remove}
+    try:
+        answer = states[options["state"]](options, module.check_mode)
+    except (PlexDatabaseError, OSError) as error:
+        what = {"measured": "measured", "known": "read"}.get(options["state"], options["state"])
+        module.fail_json(msg=f"The bundles could not be {'removed' if what == 'absent' else what}. {error}")
+    module.exit_json(**answer)
+
+
+if __name__ == "__main__":
+    main()
