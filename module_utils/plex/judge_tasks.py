@@ -45,25 +45,30 @@ VANISHED_SHARE = 0.9
 
 
 def judge_scan(task: Task, window: Sequence[Sample], profile: Profile, now: float) -> Verdict:
-    """A scan or a metadata refresh: ended when it came and went, or when the section's scan time moved."""
+    """A scan or a metadata refresh: ended when it came and went, or when the section's scan time moved.
+
+    A refresh begins with a scan, so there the scan time only says that it began: one that nobody saw is over once all
+    was quiet for the profile's time.
+    """
     last = window[-1]
     quiet, quiet_seconds = trailing(window, lambda sample: sample.answered and not scan_sign(task, sample), now)
     seen = any(scan_sign(task, sample) for sample in window)
     scanned = max((s.scanned_at for s in last.sections if s.id in task.section_ids), default=0)
-    moved = task.kind == "scan" and scanned > task.scanned_before
+    began = scanned > task.scanned_before
+    moved = task.kind == "scan" and began
     evidence = {"quiet_seconds": round(quiet_seconds, 1), "seen": seen, "scanned_at_moved": moved}
     if quiet:
         lost = None if moved else work_lost(task, window)
         if lost is not None:
             return lost
         needed = min(CONFIRM_SECONDS, profile.quiet_for) if moved else profile.quiet_for
-        if (moved or seen) and quiet >= 2 and quiet_seconds >= needed:
+        if (began or seen) and quiet >= 2 and quiet_seconds >= needed:
             return Verdict(COMPLETE, "", evidence)
-        if not moved and not seen and now - task.window_from > profile.start_within:
+        if not began and not seen and now - task.window_from > profile.start_within:
             return not_started(
                 task, profile, now, "No activity, no scanner process, and the section's scan time is as before."
             )
-        return ending(window, "ending" if moved or seen else "starting", evidence, profile)
+        return ending(window, "ending" if began or seen else "starting", evidence, profile)
     return _stalled_or_running(task, window, profile, now, CANCEL_SCAN)
 
 

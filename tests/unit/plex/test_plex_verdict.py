@@ -337,6 +337,14 @@ def test_a_scan_that_ended_before_the_first_sample_is_recognised_by_its_time() -
     assert when <= 15
 
 
+def test_a_refresh_that_nobody_saw_is_over_only_after_the_whole_calm() -> None:
+    # Invented: metadata of a small library come between two looks. When its scan time moves is unconfirmed; the calm fits both.
+    trace = every(5, 3600, lambda _: {"sections": (section(scanned_at=1000),)})
+    verdict, when = replay(task("refresh", scanned_before=900), trace, SCAN)
+    assert verdict.state == COMPLETE
+    assert when >= SCAN.quiet_for
+
+
 def test_a_scan_that_never_began_is_not_a_finished_one() -> None:
     verdict, _ = replay(task("scan", scanned_before=0), every(60, 900, lambda _: {}), SCAN)
     assert (verdict.state, verdict.reason, verdict.next_step) == (STALLED, "not_started", START_AGAIN)
