@@ -338,7 +338,7 @@ def test_a_scan_that_ended_before_the_first_sample_is_recognised_by_its_time() -
 
 
 def test_a_refresh_that_nobody_saw_is_over_only_after_the_whole_calm() -> None:
-    # Invented: metadata of a small library come between two looks. When its scan time moves is unconfirmed; the calm fits both.
+    # Invented: a small library's metadata come between two looks. When the scan time moves is unconfirmed.
     trace = every(5, 3600, lambda _: {"sections": (section(scanned_at=1000),)})
     verdict, when = replay(task("refresh", scanned_before=900), trace, SCAN)
     assert verdict.state == COMPLETE
