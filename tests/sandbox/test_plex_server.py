@@ -43,12 +43,12 @@ def shared_media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scanned(shared_media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The databases of a server that has scanned both sections; made once, copied by each test."""
-    databases = tmp_path_factory.mktemp("scanned")
-    with Library(databases, [Volume(shared_media, "/Media")]) as library:
+    """The folder of a server that has scanned both sections; made once, copied by each test."""
+    support = tmp_path_factory.mktemp("scanned")
+    with Library(support / "Plug-in Support" / "Databases", [Volume(shared_media, "/Media")]) as library:
         for name, kind, agent, scanner in SECTIONS:
             library.scan(library.add_section(name, kind, agent, scanner, [f"/Media/{name}"]))
-    return databases
+    return support
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def make(tmp_path: Path, shared_media: Path, scanned: Path) -> Iterator[Make]:
         if claimed:
             process.sign_in()
         if scan:
-            shutil.copytree(scanned, process.databases)
+            shutil.copytree(scanned, process.support, dirs_exist_ok=True)
         else:
             with Library(process.databases, volumes) as library:
                 for name, kind, agent, scanner in SECTIONS:
