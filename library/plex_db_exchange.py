@@ -215,7 +215,6 @@ import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.plexburst.core.plugins.module_utils.exchange_options import OPTIONS
 
 MISSING: ImportError | None = None
 try:
@@ -229,7 +228,36 @@ except ImportError as error:
 def main() -> None:
     """Put or get on the host; everything else is the action plugin's."""
     module = AnsibleModule(
-        argument_spec=OPTIONS,
+        argument_spec={
+            "state": {
+                "type": "str",
+                "required": True,
+                "choices": ["put", "got", "known", "absent", "probed", "reaped"],
+            },
+            "exchange": {
+                "type": "dict",
+                "required": True,
+                "no_log": False,
+                "options": {
+                    "remote": {"type": "str", "required": True},
+                    "password_file": {"type": "path", "required": True, "no_log": False},
+                    "rclone_config": {"type": "path", "required": True},
+                    "rclone_bin": {"type": "str", "default": "rclone"},
+                    "run": {"type": "str", "default": ""},
+                },
+            },
+            "at": {"type": "str", "choices": ["controller", "host"], "default": "controller"},
+            "name": {"type": "str", "default": ""},
+            "patch": {"type": "path"},
+            "description_sha256": {"type": "str", "default": ""},
+            "rclone": {"type": "str", "default": "rclone"},
+            "patience": {"type": "float", "default": 600.0},
+            "media": {"type": "list", "elements": "str", "default": []},
+            "runs_dir": {"type": "path"},
+            "older_than": {"type": "float"},
+            "all": {"type": "bool", "default": False},
+            "config": {"type": "str", "no_log": True},
+        },
         supports_check_mode=True,
     )
     options = module.params

@@ -18,7 +18,6 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.plexburst.core.plugins.module_utils import exchange_conf, rclone_conf
-from ansible_collections.plexburst.core.plugins.module_utils.exchange_options import OPTIONS
 from ansible_collections.plexburst.core.plugins.module_utils.exchange_reap import sort_out
 from ansible_collections.plexburst.core.plugins.module_utils.masking import Masker
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
@@ -45,7 +44,38 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Make the configuration, do it, mask what was said."""
         super().run(tmp, task_vars)
-        _spec, arguments = self.validate_argument_spec(argument_spec=OPTIONS)
+        _spec, arguments = self.validate_argument_spec(
+            argument_spec={
+                "state": {
+                    "type": "str",
+                    "required": True,
+                    "choices": ["put", "got", "known", "absent", "probed", "reaped"],
+                },
+                "exchange": {
+                    "type": "dict",
+                    "required": True,
+                    "no_log": False,
+                    "options": {
+                        "remote": {"type": "str", "required": True},
+                        "password_file": {"type": "path", "required": True, "no_log": False},
+                        "rclone_config": {"type": "path", "required": True},
+                        "rclone_bin": {"type": "str", "default": "rclone"},
+                        "run": {"type": "str", "default": ""},
+                    },
+                },
+                "at": {"type": "str", "choices": ["controller", "host"], "default": "controller"},
+                "name": {"type": "str", "default": ""},
+                "patch": {"type": "path"},
+                "description_sha256": {"type": "str", "default": ""},
+                "rclone": {"type": "str", "default": "rclone"},
+                "patience": {"type": "float", "default": 600.0},
+                "media": {"type": "list", "elements": "str", "default": []},
+                "runs_dir": {"type": "path"},
+                "older_than": {"type": "float"},
+                "all": {"type": "bool", "default": False},
+                "config": {"type": "str", "no_log": True},
+            }
+        )
         if self._task.check_mode and arguments["state"] in ("put", "got"):
             return {"changed": True, "skipped": True, "msg": "A patch travels only outside check mode."}
         where = arguments["exchange"]
