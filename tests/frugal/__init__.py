@@ -1,8 +1,9 @@
-"""What makes Ansible cheaper in tests, and changes nothing that they claim: configuration that a user could have, too.
+"""What makes Ansible cheaper in tests, and changes nothing that they claim.
 
-Measured on a delta sync in the small sandbox (2 cores, ansible-core 2.19): 145 CPU seconds without, 95 with it. The
-main process asks its workers twenty times less often whether they are done; a module that one playbook of the session
-has packed is not packed by the next one again.
+Measured on a delta sync in the small sandbox (2 cores, ansible-core 2.19): 145 CPU seconds without, about 90 with it.
+The main process asks its workers twenty times less often whether they are done; a module that one playbook of the
+session has packed is not packed by the next one again; files of variables are parsed once (6 s of the main process's
+20); filters and tests are loaded once.
 """
 
 from __future__ import annotations
