@@ -364,10 +364,15 @@ def tree(root: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_check_mode_changes_nothing_anywhere_and_says_what_it_would_do(fresh: Sandbox, tmp_path: Path) -> None:
+    """With the sandbox found beside the inventory, as `make sandbox-up` leaves it: no environment names it."""
+    inventory = tmp_path / "project" / "inventory" / "sandbox"
+    shutil.copytree(REPO / "inventory" / "sandbox", inventory)
+    (tmp_path / "project" / ".sandbox").symlink_to(fresh.state["dir"])
+    env = {k: v for k, v in fresh.ansible_env().items() if k != "PLEXBURST_SANDBOX_DIR"}
     databases = databases_of(fresh.state["home"]["config_dir"])
     before, prefs = HomeState.read(databases), home_preferences(fresh.state)
     home_files = set(tree(Path(fresh.state["home"]["dir"])))
-    outcome = run_playbook(fresh.ansible_env(), tmp_path / "runs", "--check")
+    outcome = run_playbook(env, tmp_path / "runs", "--check", inventory=inventory)
     assert outcome.rc == 0, outcome.output[-4000:]
     assert "would be made" in outcome.output
     assert "new" in outcome.output
@@ -379,16 +384,6 @@ def test_check_mode_changes_nothing_anywhere_and_says_what_it_would_do(fresh: Sa
         f for f in set(tree(Path(fresh.state["home"]["dir"]))) - home_files if "/Logs/" not in f and "ansible" not in f
     }
     assert {f for f in new_files if not f.startswith(("log/", "home/.ansible"))} == set()
-
-
-def test_the_sandbox_beside_the_inventory_is_found_without_an_environment(fresh: Sandbox, tmp_path: Path) -> None:
-    inventory = tmp_path / "project" / "inventory" / "sandbox"
-    shutil.copytree(REPO / "inventory" / "sandbox", inventory)
-    (tmp_path / "project" / ".sandbox").symlink_to(fresh.state["dir"])
-    env = {k: v for k, v in fresh.ansible_env().items() if k != "PLEXBURST_SANDBOX_DIR"}
-    outcome = run_playbook(env, tmp_path / "runs", "--check", inventory=inventory)
-    assert outcome.rc == 0, outcome.output[-4000:]
-    assert "would be made" in outcome.output
 
 
 @pytest.mark.parametrize(

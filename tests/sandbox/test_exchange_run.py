@@ -1,4 +1,7 @@
-"""A whole delta sync by way of the exchange, judged by bucket, ledger and home; and collect.yml going on from it."""
+"""A whole delta sync by way of the exchange while home goes on living: judged by bucket, ledger and home.
+
+And collect.yml going on from it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,16 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.exchange im
 from sandbox import s3
 from sandbox.control import Sandbox
 from sandbox.media import Sizes
-from tests.sandbox.evidence import HomeState, Outcome, alive, databases_of, files_of_remote, run_playbook
+from tests.sandbox.evidence import (
+    HomeState,
+    Outcome,
+    alive,
+    databases_of,
+    files_of_remote,
+    home_preferences,
+    run_playbook,
+)
+from tests.sandbox.household import GRANDMOTHER, Household
 
 pytestmark = pytest.mark.playbook
 
@@ -54,7 +66,9 @@ class Story:
 
     sandbox: Sandbox
     settings: dict[str, Any]
+    household: Household
     before: HomeState
+    preferences: dict[str, str]
     run: Outcome
     after: HomeState
     seen: dict[str, bytes]
@@ -81,7 +95,6 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     password.write_text(f"{PASSPHRASE}\n")
     password.chmod(0o600)
     settings = {
-        "plexburst_sections": ["Music"],
         "plexburst_skip_analysis": True,
         "plexburst_transfer": "s3",
         "plexburst_transfer_remote": f"{s3.REMOTE}:{BUCKET}",
@@ -91,14 +104,17 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     sandbox.up()
     try:
         databases = databases_of(sandbox.state["home"]["config_dir"])
-        before = HomeState.read(databases)
-        onlooker = Onlooker(bucket_of(sandbox))
+        before, preferences = HomeState.read(databases), home_preferences(sandbox.state)
+        onlooker, household = Onlooker(bucket_of(sandbox)), Household(sandbox, root / "runs")
         onlooker.start()
+        household.start()
         run = run_playbook(sandbox.ansible_env(), root / "runs", "-e", json.dumps(settings))
-        onlooker.over.set()
-        onlooker.join(30)
+        for watcher in (onlooker, household):
+            watcher.over.set()
+            watcher.join(30)
+        assert household.done, run.output[-4000:]
         after, left = HomeState.read(databases), files(bucket_of(sandbox))
-        yield Story(sandbox, settings, before, run, after, onlooker.seen, left)
+        yield Story(sandbox, settings, household, before, preferences, run, after, onlooker.seen, left)
     finally:
         sandbox.reset()
 
@@ -110,11 +126,49 @@ def test_the_run_succeeds_and_home_has_the_new_database(story: Story) -> None:
     assert summary["home"]["installed"] is True
     assert summary["cloud"]["leftovers"] == []
     assert alive(story.sandbox.ledger()) == []
-    music = {file for file in files_of_remote(story.sandbox.state) if file.startswith("/Media/Music/")}
-    assert music <= set(story.after.parts)
-    assert story.after.views == story.before.views
+    assert (story.run.run_dir / "logs" / "indexer.tar.gz").stat().st_size > 0
     told = {phase["name"]: phase["status"] for phase in summary["phases"]}
     assert (told["exchange"], told["take"]) == ("succeeded", "succeeded")
+
+
+def test_what_the_household_did_is_there_and_home_is_thawed(story: Story) -> None:
+    before, after = story.before, story.after
+    guids = {item: guid for item, (_, guid, _) in before.items.items()}
+    first, second, third = story.household.tracks
+    assert len(after.views) == len(before.views) + 1
+    assert any(row[1] == guids[first] and (row[4] or 0) >= 1 for row in after.settings)
+    assert any(row[1] == guids[second] and row[2] == 9 for row in after.settings)
+    playlist = min(before.playlists)
+    assert after.playlists[playlist][0] == "Renamed at home"
+    assert (playlist, third) in after.playlist_rows
+    assert before.playlist_rows <= after.playlist_rows
+    assert after.accounts == before.accounts | {GRANDMOTHER}
+    assert story.run.summary["home"]["watch_state"]["kept"] >= 2
+    assert home_preferences(story.sandbox.state) == story.preferences
+
+
+def test_what_the_household_deleted_does_not_come_back_by_the_merge(story: Story) -> None:
+    assert story.household.deleted not in story.after.items
+
+
+def test_the_indexers_new_items_are_there_too(story: Story) -> None:
+    before, after = story.before, story.after
+    gone = {file for file in before.parts if file not in after.parts}
+    media = {file for file in files_of_remote(story.sandbox.state) if not file.endswith((".nfo", ".txt"))}
+    assert media - after.parts.keys() == gone & media
+    assert after.tracks <= after.sonic_marks
+    # Some of the remote's files are gone: their items are in the trash, and under their old ids.
+    kept = {item: row for item, row in before.items.items() if item in after.items and row[0] != 15}
+    assert kept == {item: after.items[item] for item in kept}
+    assert len(kept) > len(before.items) * 0.75
+    assert any(item > 250_000 for item in after.items), "the indexer numbered its items below the gap"
+
+
+def test_every_conflict_is_listed_in_a_private_file(story: Story) -> None:
+    listed = story.run.run_dir / "conflicts.jsonl"
+    assert listed.stat().st_mode & 0o777 == 0o600
+    entries: list[dict[str, Any]] = [json.loads(line) for line in listed.read_text().splitlines()]
+    assert all(entry["table"] and entry["kept"] for entry in entries)
 
 
 def test_the_instance_was_paid_for_neither_the_way_out_nor_the_way_home(story: Story) -> None:

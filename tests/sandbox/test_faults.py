@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sqlite3
-import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,19 +12,23 @@ from typing import Any
 import pytest
 
 from sandbox.control import Sandbox
-from tests.sandbox.evidence import LIBRARY, HomeState, alive, databases_of, home_preferences, run_playbook
+from sandbox.media import Sizes
+from tests.sandbox.evidence import HomeState, alive, databases_of, home_preferences, run_playbook
 
 pytestmark = pytest.mark.playbook
+
+SMALL = Sizes(tracks=12, films=12, shows=1, episodes=2, photos=2)
+QUICK = json.dumps({"plexburst_sections": ["Movies"], "plexburst_quick_test": True})
 
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    box = Sandbox(tmp_path_factory.mktemp("faults") / "sandbox")
+    box = Sandbox(tmp_path_factory.mktemp("faults") / "sandbox", sizes=SMALL, speed=0.02)
     box.up()
     try:
         yield box
     finally:
-        box.down()
+        box.reset()
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def judge(sandbox: Sandbox, tmp_path: Path, words: tuple[str, ...], *arguments: 
     """Run into the fault and check what must hold after every failure."""
     databases = databases_of(sandbox.state["home"]["config_dir"])
     before, devices, prefs = HomeState.read(databases), sandbox.devices(), home_preferences(sandbox.state)
-    outcome = run_playbook(sandbox.ansible_env(), tmp_path / "runs", *arguments)
+    outcome = run_playbook(sandbox.ansible_env(), tmp_path / "runs", "-e", QUICK, *arguments)
     assert outcome.rc != 0
     failure = outcome.summary["failure"]
     told = json.dumps(failure)
@@ -97,47 +98,6 @@ def test_a_fault_is_named_and_leaves_nothing_behind(sandbox: Sandbox, tmp_path: 
         judge(sandbox, tmp_path, fault.words, *fault.arguments)
     finally:
         sandbox.set_faults(fault.part, {})
-
-
-class Housemate(threading.Thread):
-    """Adds an account to home's database while the indexer works."""
-
-    def __init__(self, databases: Path, runs: Path) -> None:
-        super().__init__(daemon=True)
-        self.databases, self.runs, self.over = databases, runs, threading.Event()
-        self.done = False
-
-    def run(self) -> None:
-        while not self.over.wait(0.3):
-            events = self.runs / "latest" / "events.jsonl"
-            if events.exists() and '"index"' in events.read_text():
-                with contextlib.closing(sqlite3.connect(self.databases / LIBRARY, timeout=30)) as library:
-                    library.execute("INSERT INTO accounts(id, name) VALUES (4711, 'grandmother')")
-                    library.commit()
-                self.done = True
-                return
-
-
-def test_what_home_did_meanwhile_is_never_lost_and_home_is_thawed(sandbox: Sandbox, tmp_path: Path) -> None:
-    databases = databases_of(sandbox.state["home"]["config_dir"])
-    before, prefs = HomeState.read(databases), home_preferences(sandbox.state)
-    housemate = Housemate(databases, tmp_path / "runs")
-    housemate.start()
-    outcome = run_playbook(sandbox.ansible_env(), tmp_path / "runs")
-    housemate.over.set()
-    housemate.join(30)
-    assert housemate.done
-    assert outcome.rc == 0, outcome.output[-4000:]
-    assert outcome.summary["home"]["installed"] is True
-    after = HomeState.read(databases)
-    assert after.accounts == before.accounts | {(4711, "grandmother")}
-    assert after.settings == before.settings
-    assert after.views == before.views
-    assert after.parts.keys() > before.parts.keys()
-    assert home_preferences(sandbox.state) == prefs
-    assert serving(sandbox)
-    assert alive(sandbox.ledger()) == []
-    assert (outcome.run_dir / "logs" / "indexer.tar.gz").stat().st_size > 0
 
 
 def test_wrong_s3_credentials_are_named_before_anything_is_paid(sandbox: Sandbox, tmp_path: Path) -> None:

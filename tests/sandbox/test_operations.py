@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,17 +58,50 @@ def play(sandbox: Sandbox, runs: Path, playbook: str, **more: object) -> Outcome
     return run_playbook(sandbox.ansible_env(), runs, "-e", json.dumps({**QUICK, **more}), playbook=playbook)
 
 
-def test_a_plan_says_what_would_happen_and_touches_nothing(sandbox: Sandbox, runs: Path) -> None:
-    before, prefs = home(sandbox), home_preferences(sandbox.state)
-    planned = play(sandbox, runs, "plan.yml")
-    assert planned.rc == 0, planned.output[-3000:]
+@dataclass(frozen=True)
+class Planned:
+    """A run that planned and did nothing else."""
+
+    run_id: str
+    run: Outcome
+    summary: dict[str, Any]
+    before: tuple[HomeState, dict[str, str]]
+    after: tuple[HomeState, dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def planned(sandbox: Sandbox, runs: Path) -> Planned:
+    before = home(sandbox), home_preferences(sandbox.state)
+    run = play(sandbox, runs, "plan.yml")
+    assert run.rc == 0, run.output[-3000:]
+    after = home(sandbox), home_preferences(sandbox.state)
+    return Planned(run.summary["run_id"], run, run.summary, before, after)
+
+
+def test_a_plan_says_what_would_happen_and_touches_nothing(sandbox: Sandbox, planned: Planned) -> None:
     assert planned.summary["playbook"] == "plan"
     assert planned.summary["status"] == "succeeded"
     assert planned.summary["plan"]["sections"]
-    assert (planned.run_dir / "audit.json").exists()
-    assert "per hour" in planned.output
-    assert (home(sandbox), home_preferences(sandbox.state)) == (before, prefs)
+    assert (planned.run.runs / planned.run_id / "audit.json").exists()
+    assert "per hour" in planned.run.output
+    assert planned.after == planned.before
     assert sandbox.ledger() == []
+
+
+def test_what_cannot_be_done_is_said_with_the_next_step(sandbox: Sandbox, runs: Path, planned: Planned) -> None:
+    before = home(sandbox)
+    for playbook, words in (
+        ("install.yml", "has brought no database home"),
+        ("collect.yml", "No living indexer of run"),
+        ("release.yml", "would be lost"),
+    ):
+        refused = play(sandbox, runs, playbook, plexburst_run=planned.run_id)
+        assert refused.rc != 0, (playbook, refused.output[-2000:])
+        assert words in refused.output, (playbook, refused.output[-2000:])
+    nowhere = play(sandbox, runs, "install.yml", plexburst_run="20200101-000000-abcd")
+    assert nowhere.rc != 0
+    assert "is no run folder" in nowhere.output
+    assert home(sandbox) == before
 
 
 def test_install_and_rollback_and_release_one_after_the_other(sandbox: Sandbox, runs: Path) -> None:
@@ -117,23 +152,6 @@ def test_install_and_rollback_and_release_one_after_the_other(sandbox: Sandbox, 
 
     unknown = play(sandbox, runs, "rollback.yml", plexburst_backup="20200101T000000Z-none")
     assert unknown.rc != 0
-    assert home(sandbox) == before
-
-
-def test_what_cannot_be_done_is_said_with_the_next_step(sandbox: Sandbox, runs: Path) -> None:
-    before = home(sandbox)
-    planned = play(sandbox, runs, "plan.yml").summary["run_id"]
-    for playbook, words in (
-        ("install.yml", "has brought no database home"),
-        ("collect.yml", "No living indexer of run"),
-        ("release.yml", "would be lost"),
-    ):
-        refused = play(sandbox, runs, playbook, plexburst_run=planned)
-        assert refused.rc != 0, (playbook, refused.output[-2000:])
-        assert words in refused.output, (playbook, refused.output[-2000:])
-    nowhere = play(sandbox, runs, "install.yml", plexburst_run="20200101-000000-abcd")
-    assert nowhere.rc != 0
-    assert "is no run folder" in nowhere.output
     assert home(sandbox) == before
 
 

@@ -10,20 +10,24 @@ from pathlib import Path
 import pytest
 
 from sandbox.control import Sandbox
+from sandbox.media import Sizes
 from sandbox.plex import database
 from tests.sandbox.evidence import BLOBS, LIBRARY, HomeState, Outcome, alive, databases_of, run_playbook
 
 pytestmark = pytest.mark.playbook
 
+SMALL = Sizes(tracks=12, films=12, shows=1, episodes=2, photos=2)
+QUICK = {"plexburst_sections": ["Movies"], "plexburst_quick_test": True}
+
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    box = Sandbox(tmp_path_factory.mktemp("refused") / "sandbox")
+    box = Sandbox(tmp_path_factory.mktemp("refused") / "sandbox", sizes=SMALL, speed=0.02)
     box.up()
     try:
         yield box
     finally:
-        box.down()
+        box.reset()
 
 
 class Accident(threading.Thread):
@@ -50,7 +54,7 @@ def run_into(sandbox: Sandbox, runs: Path, phase: str, deed: Callable[[], None])
     accident = Accident(runs, phase, deed)
     accident.start()
     try:
-        outcome = run_playbook(sandbox.ansible_env(), runs, "-e", "plexburst_quick_test=true", seconds=1200)
+        outcome = run_playbook(sandbox.ansible_env(), runs, "-e", json.dumps(QUICK))
     finally:
         accident.over.set()
         accident.join(30)
