@@ -1,8 +1,11 @@
-"""What a household would notice, asked of the real things."""
+"""What a household would notice, and what a machine used, asked of the real things."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sandbox import home
+from sandbox.machines.container import ContainerMachine
 from tests.e2e.world import World
 from tests.sandbox.evidence import HomeState
 
@@ -24,3 +27,29 @@ def changed_at_home(before: HomeState, after: HomeState) -> list[str]:
         if key in after.items and after.items[key][:2] != (kind, guid):
             lost.append(f"item {key} was {kind} {guid} and is {after.items[key]}")
     return lost
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a machine has used so far: MiB of disk and of memory at most, and processes killed for want of memory."""
+
+    disk: int
+    memory: int
+    memory_limit: int
+    killed: int
+
+    @classmethod
+    def of(cls, machine: ContainerMachine) -> Footprint:
+        """Its own files and Docker's, and its control group (version 2), where the host keeps it."""
+        answer = machine.run(
+            """
+            du --summarize --one-file-system --block-size=1M / /var/lib/docker | cut -f1
+            group=$(sed -n 's/^0:://p' /proc/1/cgroup)
+            cd "/sys/fs/cgroup${group%/init.scope}"
+            cat memory.peak memory.max
+            sed -n 's/^oom_kill //p' memory.events
+            """,
+            timeout=120,
+        )
+        system, docker, peak, limit, killed = (int(line) for line in answer.split())
+        return cls(system + docker, peak >> 20, limit >> 20, killed)

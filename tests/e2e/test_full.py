@@ -9,8 +9,8 @@ import pytest
 from tests.e2e import homes, rootfs
 from tests.e2e.conftest import lived_in
 from tests.e2e.engine import Engine
-from tests.e2e.evidence import changed_at_home, files_of_remote
-from tests.e2e.world import World
+from tests.e2e.evidence import Footprint, changed_at_home, files_of_remote
+from tests.e2e.world import MEMORY_MB, VOLUME_GB, World
 from tests.sandbox.evidence import HomeState
 
 pytestmark = pytest.mark.e2e
@@ -26,8 +26,15 @@ def world(engine: Engine) -> Iterator[World]:
 def test_a_delta_sync_on_real_plumbing_brings_home_what_the_bucket_holds(world: World) -> None:
     with world.home_databases() as folder:
         before = HomeState.read(folder)
-    playing = world.play()
-    assert playing.code == 0, playing.output[-8000:]
+    playing = world.start()
+    playing.until(lambda: playing.is_at("sonic"), "Sonic at work", 900)
+    used = Footprint.of(world.indexer())
+    print(used)
+    assert playing.wait(900) == 0, playing.output[-8000:]
+    # The smallest profile's machine: a DEV1-S with its volume. It reaches its limit of memory with what files it read;
+    # what did not fit would have been killed.
+    assert (used.memory_limit, used.killed) == (MEMORY_MB, 0), used
+    assert used.disk < VOLUME_GB * 1000 // 2, used
     assert playing.summary["status"] == "succeeded"
     assert playing.summary["cloud"]["leftovers"] == []
     assert world.alive() == []

@@ -43,6 +43,7 @@ ZONE = "fr-par-1"
 INSTANCE_TYPE = "DEV1-S"
 """The smallest type that any profile allows: 2 CPUs, 2 GiB."""
 MEMORY_MB = 2048
+VOLUME_GB = 20
 _NUMBERS = {"full": 0, "linuxserver": 1, "systemd": 2, "faults": 3, "lost": 4, "preparing": 5}
 SMALL = Sizes(tracks=20, films=6, shows=1, episodes=3, photos=4)
 
@@ -362,7 +363,7 @@ class World:
             "plexburst_zone": ZONE,
             "plexburst_instance_types": [INSTANCE_TYPE],
             "plexburst_scw_config_file": str(self.layout.scaleway_config),
-            "plexburst_volume_size_gb": 20,
+            "plexburst_volume_size_gb": VOLUME_GB,
             "plexburst_max_hours": 2,
             "plexburst_boot_timeout": 120,
             "plexburst_ssh_timeout": 120,
