@@ -62,6 +62,29 @@ class Parts(Protocol):
 
 
 @dataclass(frozen=True)
+class Files:
+    """What the files of a parcel are called: its description, and its parts as a pattern."""
+
+    description: str
+    parts: str
+
+    def remove(self, folder: Path, keep: Parts | None = None) -> bool:
+        """Remove a parcel from a folder, and nothing else in it; whether there was one. Files of `keep` stay."""
+        names = set() if keep is None else {self.description, *(part.name for part in keep.parts)}
+        found = [path for path in self._in(folder) if path.name not in names]
+        for path in found:
+            path.unlink()
+        return bool(found)
+
+    def is_there(self, folder: Path) -> bool:
+        """Whether there is a parcel, or a part of one, to remove."""
+        return bool(self._in(folder))
+
+    def _in(self, folder: Path) -> list[Path]:
+        return [path for path in (folder / self.description, *folder.glob(self.parts)) if path.is_file()]
+
+
+@dataclass(frozen=True)
 class Patched:
     """One database: the base (None: there is none) and the result, each {size, sha256}; block and changed_bytes in
     bytes."""
@@ -247,22 +270,8 @@ def is_made(folder: Path, base: Mapping[str, Any] | None, result: Mapping[str, A
     return patch if leads and begins and not missing_parts(folder, patch) else None
 
 
-def remove(folder: Path, keep: Patch | None = None) -> bool:
-    """Remove a patch from a folder, and nothing else in it; whether there was one. Files of the patch `keep` stay."""
-    names = set() if keep is None else {DESCRIPTION, *(part.name for part in keep.parts)}
-    found = [path for path in _files_of(folder) if path.name not in names]
-    for path in found:
-        path.unlink()
-    return bool(found)
-
-
-def is_there(folder: Path) -> bool:
-    """Whether there is a patch, or a part of one, to remove."""
-    return bool(_files_of(folder))
-
-
-def _files_of(folder: Path) -> list[Path]:
-    return [path for path in (folder / DESCRIPTION, *folder.glob(PARTS)) if path.is_file()]
+FILES = Files(DESCRIPTION, PARTS)
+remove, is_there = FILES.remove, FILES.is_there
 
 
 def base_of(folder: Path) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 
 from ..errors import PlexDatabaseError
 from ..files import CHUNK_BYTES, FileOperations, make_folder, read_json_object, require_space, utc_now
-from ..patch import Part, amount, missing_parts
+from ..patch import Files, Part, amount, missing_parts
 from ..patch_transfer import Kind
 from .places import Entry, Places, inside, printable, problem_of, walk
 from .references import Reference
@@ -247,23 +247,8 @@ def is_packed(folder: Path, chosen: Chosen) -> Parcel | None:
     return parcel if parcel.signature == chosen.signature and not missing_parts(folder, parcel) else None
 
 
-def remove(folder: Path, keep: Parcel | None = None) -> bool:
-    """Remove a parcel from a folder, and nothing else in it; whether there was one. Files of `keep` stay."""
-    names = set() if keep is None else {DESCRIPTION, *(part.name for part in keep.parts)}
-    found = [path for path in _files_of(folder) if path.name not in names]
-    for path in found:
-        path.unlink()
-    return bool(found)
-
-
-def is_there(folder: Path) -> bool:
-    """Whether there is a parcel, or a part of one, to remove."""
-    return bool(_files_of(folder))
-
-
-def _files_of(folder: Path) -> list[Path]:
-    return [path for path in (folder / DESCRIPTION, *folder.glob(PARTS)) if path.is_file()]
-
+FILES = Files(DESCRIPTION, PARTS)
+remove, is_there = FILES.remove, FILES.is_there
 
 PARCELS = Kind(DESCRIPTION, load, remove)
 """For a Carrier."""
