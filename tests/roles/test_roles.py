@@ -373,6 +373,28 @@ def test_docker_that_does_not_answer_is_an_error_with_the_next_step(tmp_path: Pa
         os.environ["PATH"] = before
 
 
+def test_a_cloud_that_cannot_be_asked_is_no_proof_that_nothing_is_left(tmp_path: Path) -> None:
+    nobody = "00000000-0000-4000-8000-000000000000"
+    values = {"api_url": "http://127.0.0.1:1", "access_key": "SCWXXXXXXXXXXXXXXXXX", "secret_key": nobody}
+    values |= {"default_project_id": nobody, "default_organization_id": nobody, "default_zone": "fr-par-1"}
+    config = tmp_path / "scw.yaml"
+    config.write_text(yaml.safe_dump(values))
+    config.chmod(0o600)
+    playbook = Playbook(
+        tmp_path,
+        "scaleway_instance",
+        {
+            "scaleway_instance_run_id": "20261126-120000-abcd",
+            "scaleway_instance_key_dir": str(tmp_path),
+            "scaleway_instance_config_file": str(config),
+            "scaleway_instance_remove_timeout": 3,
+        },
+    )
+    done = playbook.run("absent")
+    assert done.returncode != 0
+    assert '"scaleway_instance_leftovers": ["unknown: Scaleway could not be asked; run reap.yml' in done.stdout
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_every_default_is_an_input_and_every_entry_point_has_a_specification(role: str) -> None:
     folder = REPO / "roles" / role
