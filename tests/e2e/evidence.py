@@ -40,14 +40,22 @@ class Footprint:
 
     @classmethod
     def of(cls, machine: ContainerMachine) -> Footprint:
-        """Its own files and Docker's, and its control group (version 2), where the host keeps it."""
+        """Its own files and Docker's, and its control group, of either version, where the host keeps it."""
         answer = machine.run(
             """
+            set -e
             du --summarize --one-file-system --block-size=1M / /var/lib/docker | cut -f1
-            group=$(sed -n 's/^0:://p' /proc/1/cgroup)
-            cd "/sys/fs/cgroup${group%/init.scope}"
-            cat memory.peak memory.max
-            sed -n 's/^oom_kill //p' memory.events
+            group=$(sed -n 's/^[0-9]*:memory://p' /proc/1/cgroup)
+            if [ -n "$group" ]; then
+                cd "/sys/fs/cgroup/memory${group%/init.scope}"
+                cat memory.max_usage_in_bytes memory.limit_in_bytes
+                sed -n 's/^oom_kill //p' memory.oom_control
+            else
+                group=$(sed -n 's/^0:://p' /proc/1/cgroup)
+                cd "/sys/fs/cgroup${group%/init.scope}"
+                cat memory.peak memory.max
+                sed -n 's/^oom_kill //p' memory.events
+            fi
             """,
             timeout=120,
         )
