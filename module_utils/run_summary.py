@@ -359,10 +359,17 @@ def headline(summary: Mapping[str, Any], report: str) -> list[str]:
     if cost["instance_type"] and cost["billed"] is not None:
         lines.append(f"  Cost: {cost['billed']:.4f} {cost['currency']} ({cost['instance_type']})")
     lines.append(f"  Home: {_home_words(summary['home'])}")
-    leftovers = summary["cloud"]["leftovers"]
-    lines.append(f"  Leftovers: {', '.join(leftovers) if leftovers else 'none'}")
+    lines.append(f"  Leftovers: {_leftover_words(summary['cloud'])}")
     lines.append(f"  Report: {report}")
     return lines
+
+
+def _leftover_words(cloud: Mapping[str, Any]) -> str:
+    """What is left; an instance that was kept as asked (plexburst_keep_instance) is no leftover, and is billed."""
+    if cloud["leftovers"]:
+        return ", ".join(cloud["leftovers"])
+    kept = [name for name in cloud["created"] if name not in cloud["deleted"]]
+    return f"none, but kept and billed: {', '.join(kept)}; release.yml ends that" if kept else "none"
 
 
 def _home_words(home: Mapping[str, Any]) -> str:

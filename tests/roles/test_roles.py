@@ -374,6 +374,7 @@ def test_docker_that_does_not_answer_is_an_error_with_the_next_step(tmp_path: Pa
 
 
 def test_a_cloud_that_cannot_be_asked_is_no_proof_that_nothing_is_left(tmp_path: Path) -> None:
+    # Nobody listens on port 1; the key is Scaleway's own placeholder and opens nothing.
     nobody = "00000000-0000-4000-8000-000000000000"
     values = {"api_url": "http://127.0.0.1:1", "access_key": "SCWXXXXXXXXXXXXXXXXX", "secret_key": nobody}
     values |= {"default_project_id": nobody, "default_organization_id": nobody, "default_zone": "fr-par-1"}
@@ -392,7 +393,7 @@ def test_a_cloud_that_cannot_be_asked_is_no_proof_that_nothing_is_left(tmp_path:
     )
     done = playbook.run("absent")
     assert done.returncode != 0
-    assert '"scaleway_instance_leftovers": ["unknown: Scaleway could not be asked; run reap.yml' in done.stdout
+    assert '"scaleway_instance_leftovers": ["unknown/Scaleway could not be asked; run reap.yml' in done.stdout
 
 
 @pytest.mark.parametrize("role", ROLES)

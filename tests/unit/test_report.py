@@ -119,6 +119,15 @@ def test_leftovers_are_a_failure() -> None:
     assert "reap.yml" in summary["failure"]["advice"]
 
 
+def test_nothing_that_is_billed_is_called_nothing() -> None:
+    def told(cloud: dict[str, list[str]]) -> str:
+        return next(line for line in headline(whole({**STATE, "cloud": cloud}), "/r") if "Leftovers" in line)
+
+    assert told({"created": ["ip/1"], "deleted": ["ip/1"], "leftovers": []}) == "  Leftovers: none"
+    assert "kept and billed: server/1" in told({"created": ["server/1"], "deleted": [], "leftovers": []})
+    assert "unknown" in told({"created": ["server/1"], "deleted": [], "leftovers": ["unknown/not asked"]})
+
+
 def test_a_run_that_just_ended_has_failed() -> None:
     summary = compose(RUN, [STARTED], STATE, END)
     assert summary["failure"]["message"] == UNFINISHED
