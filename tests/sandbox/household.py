@@ -17,7 +17,8 @@ GRANDMOTHER = (4711, "grandmother")
 
 
 class Household(threading.Thread):
-    """Watches, rates, edits a playlist, takes an account in, and deletes a film, while the indexer works."""
+    """Watches, rates, edits a playlist, takes an account in, and deletes a film and a track that waits for Sonic, while
+    the indexer works."""
 
     def __init__(self, sandbox: Sandbox, runs: Path) -> None:
         super().__init__(daemon=True)
@@ -28,7 +29,7 @@ class Household(threading.Thread):
         self.token = ElementTree.parse(preferences).getroot().attrib["PlexOnlineToken"]  # noqa: S314  (our own file)
         self.done = False
         self.tracks: list[int] = []
-        self.deleted = 0
+        self.deleted: set[int] = set()
 
     def run(self) -> None:
         while not self.over.wait(0.3):
@@ -51,8 +52,9 @@ class Household(threading.Thread):
         self.ask(f"/:/scrobble?key={first}&identifier=com.plexapp.plugins.library")
         self.ask(f"/:/rate?key={second}&rating=9&identifier=com.plexapp.plugins.library")
         playlist = min(state.playlists)
-        # A film whose files stay: only its owner's wish takes it away.
-        self.deleted = next(item for item, (kind, _, _) in sorted(state.items.items()) if kind == 1)
+        # Their files stay: only their owner's wish takes them away. The indexer works on the track meanwhile.
+        film = next(item for item, (kind, _, _) in sorted(state.items.items()) if kind == 1)
+        self.deleted = {film, max(state.tracks - state.sonic_marks - set(self.tracks))}
         changes: list[tuple[str, tuple[Any, ...]]] = [
             (
                 (
@@ -62,13 +64,16 @@ class Household(threading.Thread):
                 (playlist, third),
             ),
             ("UPDATE metadata_items SET title='Renamed at home' WHERE id=?", (playlist,)),
-            (
-                "DELETE FROM media_parts WHERE media_item_id IN (SELECT id FROM media_items WHERE metadata_item_id=?)",
-                (self.deleted,),
-            ),
-            ("DELETE FROM media_items WHERE metadata_item_id=?", (self.deleted,)),
-            ("DELETE FROM metadata_items WHERE id=?", (self.deleted,)),
             ("INSERT INTO accounts(id, name) VALUES (?, ?)", GRANDMOTHER),
+        ]
+        changes += [
+            (sql, (item,))
+            for item in self.deleted
+            for sql in (
+                "DELETE FROM media_parts WHERE media_item_id IN (SELECT id FROM media_items WHERE metadata_item_id=?)",
+                "DELETE FROM media_items WHERE metadata_item_id=?",
+                "DELETE FROM metadata_items WHERE id=?",
+            )
         ]
         with contextlib.closing(database.connect(self.databases / LIBRARY, set_up=False)) as library:
             library.execute("BEGIN IMMEDIATE")

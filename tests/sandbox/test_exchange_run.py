@@ -5,6 +5,7 @@ And collect.yml going on from it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import threading
@@ -22,9 +23,11 @@ from sandbox import s3
 from sandbox.control import Sandbox
 from sandbox.media import Sizes
 from tests.sandbox.evidence import (
+    LIBRARY,
     HomeState,
     Outcome,
     alive,
+    connect,
     databases_of,
     files_of_remote,
     home_preferences,
@@ -148,7 +151,8 @@ def test_what_the_household_did_is_there_and_home_is_thawed(story: Story) -> Non
 
 
 def test_what_the_household_deleted_does_not_come_back_by_the_merge(story: Story) -> None:
-    assert story.household.deleted not in story.after.items
+    assert len(story.household.deleted) == 2
+    assert story.household.deleted & story.after.items.keys() == set()
 
 
 def test_the_indexers_new_items_are_there_too(story: Story) -> None:
@@ -160,7 +164,9 @@ def test_the_indexers_new_items_are_there_too(story: Story) -> None:
     # Some of the remote's files are gone: their items are in the trash, and under their old ids.
     kept = {item: row for item, row in before.items.items() if item in after.items and row[0] != 15}
     assert kept == {item: after.items[item] for item in kept}
-    assert len(kept) > len(before.items) * 0.75
+    with contextlib.closing(connect(databases_of(story.sandbox.state["home"]["config_dir"]) / LIBRARY)) as library:
+        trash = {row[0] for row in library.execute("SELECT id FROM metadata_items WHERE deleted_at IS NOT NULL")}
+    assert before.items.keys() - after.items.keys() - trash == story.household.deleted
     assert any(item > 250_000 for item in after.items), "the indexer numbered its items below the gap"
 
 
@@ -168,7 +174,12 @@ def test_every_conflict_is_listed_in_a_private_file(story: Story) -> None:
     listed = story.run.run_dir / "conflicts.jsonl"
     assert listed.stat().st_mode & 0o777 == 0o600
     entries: list[dict[str, Any]] = [json.loads(line) for line in listed.read_text().splitlines()]
-    assert all(entry["table"] and entry["kept"] for entry in entries)
+    assert len(entries) == story.run.summary["home"]["watch_state"]["conflicts"]
+    (track,) = story.household.deleted - {item for item, row in story.before.items.items() if row[0] == 1}
+    of_track = [entry for entry in entries if (entry["table"], entry["id"]) == ("metadata_items", track)]
+    assert [(entry["what"], entry["kept"]) for entry in of_track] == [
+        ("deleted at home, changed by the indexer", "home's")
+    ]
 
 
 def test_the_instance_was_paid_for_neither_the_way_out_nor_the_way_home(story: Story) -> None:
