@@ -3,7 +3,8 @@
 Measured on a delta sync in the small sandbox (2 cores, ansible-core 2.19): 145 CPU seconds without, about 90 with it.
 The main process asks its workers twenty times less often whether they are done; a module that one playbook of the
 session has packed is not packed by the next one again; files of variables are parsed once (6 s of the main process's
-20); filters and tests are loaded once.
+20); filters and tests are loaded once. Of all processes of such a run, the sandbox's too, about 155 CPU seconds are 135
+when a template is compiled once in a session.
 """
 
 from __future__ import annotations

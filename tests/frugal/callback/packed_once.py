@@ -6,19 +6,27 @@ All playbooks of a session pack the same sources.
 Files of variables: Ansible reads and parses those of a play (`vars_files`) again for each task, unless they are
 encrypted (ansible.vars.manager); here as it does with the encrypted ones. Nothing writes them while a playbook runs.
 
+Templates: each task has a process of its own, which compiles the templates it needs and those of all variables in them,
+some 6,000 in a delta sync. Here what one has compiled is in a file that the main process reads before it starts the
+next.
+
 Filters and tests of templates: each task has a process of its own, which loads those it needs; here they are loaded
 before there is any.
 """
 
 from __future__ import annotations
 
+import hashlib
+import marshal
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import jinja2
 from ansible import constants
+from ansible._internal._templating._jinja_bits import _TEMPLATE_OVERRIDE_FIELD_NAMES, _TemplateCompileContext
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import filter_loader, test_loader
@@ -29,6 +37,7 @@ type: aggregate
 short_description: Share packed modules between the playbooks of a test session
 description:
   - Links the folder of packed modules to the one that PLEXBURST_TEST_PACKED names.
+  - Keeps compiled templates there.
   - Keeps what was read from files of variables, and loads filters and tests before the first task.
 """
 
@@ -42,6 +51,55 @@ def _read_once(read: Callable[..., Any]) -> Callable[..., Any]:
     return load_from_file
 
 
+class _Templates:
+    """Compiled templates of the session, in a file: a length of four bytes, the key, the code, again and again."""
+
+    _KEY = 20
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        self._read = 0
+        self._known: dict[bytes, bytes] = {}
+        self._compile = jinja2.Environment.compile
+
+    def learn(self) -> None:
+        """Read what was compiled since; what is being written now is for the next time."""
+        # Not by the file's position: the processes of tasks share it.
+        new = os.pread(self._file, os.fstat(self._file).st_size - self._read, self._read)
+        at = 0
+        while (end := at + 4 + int.from_bytes(new[at : at + 4], "big")) <= len(new) and at + 4 < len(new):
+            self._known[new[at + 4 : at + 4 + self._KEY]] = new[at + 4 + self._KEY : end]
+            at = end
+        self._read += at
+
+    def install(self) -> None:
+        """Let every environment of Jinja ask here first."""
+
+        def compile_(
+            environment: jinja2.Environment,
+            source: Any,
+            name: Any = None,
+            filename: Any = None,
+            *args: Any,
+            **kwargs: Any,
+        ) -> Any:
+            if args or kwargs or not isinstance(source, str):
+                return self._compile(environment, source, name, filename, *args, **kwargs)
+            context = _TemplateCompileContext.current(optional=True)
+            # What the code depends on: the text, and how it is read.
+            depends = [str(source), name, filename, context.escape_backslashes if context else None]
+            depends += [getattr(environment, field) for field in _TEMPLATE_OVERRIDE_FIELD_NAMES]
+            key = hashlib.sha1(repr(depends).encode(), usedforsecurity=False).digest()
+            if key in self._known:
+                return marshal.loads(self._known[key])  # noqa: S302  (our own)
+            code = self._compile(environment, source, name, filename)
+            self._known[key] = kept = marshal.dumps(code)
+            os.write(self._file, (self._KEY + len(kept)).to_bytes(4, "big") + key + kept)
+            return code
+
+        jinja2.Environment.compile = compile_  # type: ignore[assignment, method-assign]
+
+
 class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no types
     """Acts when it is loaded."""
 
@@ -53,9 +111,17 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         shared = os.environ.get("PLEXBURST_TEST_PACKED")
+        self._templates: _Templates | None = None
         if shared:
             with suppress(FileExistsError):
                 Path(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache").symlink_to(shared)
+            self._templates = _Templates(Path(shared, "templates"))
+            self._templates.install()
             DataLoader.load_from_file = _read_once(DataLoader.load_from_file)
             list(filter_loader.all())
             list(test_loader.all())
+
+    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
+        """The last moment before it has a process."""
+        if self._templates is not None:
+            self._templates.learn()
