@@ -46,7 +46,7 @@ sandbox-reset: venv ## End the sandbox and delete its data
 
 .PHONY: test
 test: venv ## Run all tests (TESTS=tests/unit for some)
-	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 .PHONY: e2e
 e2e: venv ## Run whole playbooks on real machines (root on Debian; installs what it needs; ARGS="-k name" for some)

@@ -1,4 +1,4 @@
-"""For all tests: one folder for the modules that Ansible packs in this session."""
+"""For all tests: their order, and one folder for the modules that Ansible packs in this session."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests import frugal
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole playbooks first: what is left at the end is short, and no worker waits for another's long one."""
+    items.sort(key=lambda item: item.get_closest_marker("playbook") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -98,10 +98,11 @@ class Tier:
         say(f"registry: {held.address} serves {', '.join(references.values())} ({time.monotonic() - began:.0f} s)")
 
     def scenarios(self, arguments: list[str]) -> int:
-        """Play them with pytest, two at a time; its exit code."""
+        """Play them with pytest, three at a time: they wait for machines, not only for this one; its exit code."""
         os.environ[engines.STATE_VARIABLE] = str(self.run_dir / "engine.json")
         command = [sys.executable, "-m", "pytest", "-m", "e2e", "-p", "no:cacheprovider", "--durations=0"]
-        command += ["-n", "2", "--dist", "loadfile", "-rA", "--basetemp", str(self.run_dir / "pytest")]
+        command += ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
+        command += ["-rA", "--basetemp", str(self.run_dir / "pytest")]
         return subprocess.run([*command, *arguments, "tests/e2e"], cwd=REPO, check=False).returncode
 
     def end(self) -> list[str]:
