@@ -40,6 +40,10 @@ def test_an_indexer_rebooted_during_sonic_goes_on_and_home_gets_everything(world
     indexer.stop(60)
     indexer.start()
     assert playing.wait(1500) == 0, playing.output[-8000:]
+    # Once before, once after: the mounts are there before Docker, so that Plex need not be shown its media once more.
+    lines = (playing.run_dir / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    watched = [entry for entry in map(json.loads, lines) if entry.get("task") == "sonic" and "sample" in entry]
+    assert len({entry["sample"]["server_started"] for entry in watched} - {None}) == 2
     assert world.alive() == []
     with world.home_databases() as folder:
         after = HomeState.read(folder)
