@@ -9,11 +9,30 @@ from sandbox.machines.container import ContainerMachine
 from tests.e2e.world import World
 from tests.sandbox.evidence import HomeState
 
+# What any machine changes by itself while it runs: logs, caches, the journal, apt's lists, and Ansible's own visit.
+_RESTLESS = (
+    "/var/log|/var/cache|/var/lib/apt|/var/lib/systemd|/var/lib/dpkg|/var/lib/cloud|/var/tmp|/var/lib/private|"
+    "/var/backups|/(root|home/[^/]+)/[.]ansible|"
+    # What groupadd and groupdel keep of the file they changed.
+    "/etc/(group|gshadow)-"
+)
+_LISTING = f"""
+find / -xdev -regextype posix-extended -regex '({_RESTLESS})(/.*)?' -prune -o -type f \\
+  -not -path '/proc/*' -not -path '/sys/*' -not -path '/run/*' -not -path '/tmp/*' -not -path '/dev/*' \\
+  -newermt '@1' -printf '%m %u:%g %s %p\\n' -o -type d -printf '%m %u:%g %p/\\n' | sort
+"""
+
 
 def files_of_remote(world: World) -> set[str]:
     """Every media file in the bucket, as home's Plex names it."""
     root = world.media_dir
     return {f"{home.PATH_IN_PLEX}/{path.relative_to(root).as_posix()}" for path in root.rglob("*") if path.is_file()}
+
+
+def files(machine: ContainerMachine) -> set[str]:
+    """What is on its disk, with owner, mode and size; and in Docker's data, which here is a disk of its own."""
+    data = machine.run("[ ! -d /var/lib/docker ] || find /var/lib/docker -mindepth 1 -maxdepth 1")
+    return set(machine.run(_LISTING, timeout=400).splitlines()) | set(data.splitlines())
 
 
 def changed_at_home(before: HomeState, after: HomeState) -> list[str]:

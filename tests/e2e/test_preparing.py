@@ -13,23 +13,11 @@ from sandbox.machines.container import ContainerMachine
 from tests.e2e import rootfs
 from tests.e2e.conftest import lived_in
 from tests.e2e.engine import Engine
+from tests.e2e.evidence import files
 from tests.e2e.world import Playing, World
 
 pytestmark = pytest.mark.e2e
 PLAYBOOK = Path(__file__).with_name("playbooks") / "preparing.yml"
-
-# What any machine changes by itself while it runs: logs, caches, the journal, apt's lists, and Ansible's own visit.
-_RESTLESS = (
-    "/var/log|/var/cache|/var/lib/apt|/var/lib/systemd|/var/lib/dpkg|/var/lib/cloud|/var/tmp|/var/lib/private|"
-    "/var/backups|/[^/]+/[.]ansible|"
-    # What groupadd and groupdel keep of the file they changed.
-    "/etc/(group|gshadow)-"
-)
-_LISTING = f"""
-find / -xdev -regextype posix-extended -regex '({_RESTLESS})(/.*)?' -prune -o -type f \\
-  -not -path '/proc/*' -not -path '/sys/*' -not -path '/run/*' -not -path '/tmp/*' -not -path '/dev/*' \\
-  -newermt '@1' -printf '%m %u:%g %s %p\\n' -o -type d -printf '%m %u:%g %p/\\n' | sort
-"""
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +35,6 @@ def packages(machine: ContainerMachine) -> set[str]:
     """State, name and version of each."""
     listed = machine.run("dpkg-query --show --showformat='${db:Status-Abbrev}${Package} ${Version}\\n'")
     return {line for line in listed.splitlines() if not line.startswith("rc")}
-
-
-def files(machine: ContainerMachine) -> set[str]:
-    """Of its disk; and of Docker's data, which on these machines is a disk of its own."""
-    data = machine.run("[ ! -d /var/lib/docker ] || find /var/lib/docker -mindepth 1 -maxdepth 1")
-    return set(machine.run(_LISTING, timeout=400).splitlines()) | set(data.splitlines())
 
 
 def hold_the_lock(machine: ContainerMachine, seconds: int) -> None:
