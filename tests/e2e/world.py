@@ -401,7 +401,7 @@ class Playing:
         self._before = self._latest()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SCW_")}
         environment |= {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"}
-        environment |= {**frugal.environment(), **variables}
+        environment |= {**frugal.environment(bytecode=True), **variables}
         with self._path.open("wb") as output:
             self.process = subprocess.Popen(
                 command, cwd="/", env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT

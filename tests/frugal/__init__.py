@@ -16,9 +16,13 @@ VARIABLE = "PLEXBURST_TEST_PACKED"
 """Names the session's folder for packed modules; set by tests/conftest.py."""
 
 
-def environment() -> dict[str, str]:
-    """To be added to a clean environment for ansible-playbook."""
+def environment(*, bytecode: bool = False) -> dict[str, str]:
+    """To be added to a clean environment for ansible-playbook.
+
+    `bytecode`: for machines that do not keep what they compiled, as the sandbox's do (sandbox/machines/compiled.py).
+    """
     return {
         "ANSIBLE_CONFIG": str(Path(__file__).with_name("ansible.cfg")),
         **({VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}),
+        **({"PLEXBURST_TEST_BYTECODE": "1"} if bytecode else {}),
     }

@@ -1,7 +1,8 @@
 """Lets the playbooks of a test session do once what they would do again and again, with the same result.
 
 Packed modules: Ansible keeps them in a temporary folder of each process; here that folder is a link to the session's.
-All playbooks of a session pack the same sources.
+All playbooks of a session pack the same sources. With PLEXBURST_TEST_BYTECODE the bytecode of each file is packed, too:
+a module is a process of its own, which would compile some fifty files. A Python of another version passes it over.
 
 Files of variables: Ansible reads and parses those of a play (`vars_files`) again for each task, unless they are
 encrypted (ansible.vars.manager); here as it does with the encrypted ones. Nothing writes them while a playbook runs.
@@ -16,17 +17,22 @@ before there is any.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import marshal
 import os
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import MAGIC_NUMBER, source_hash
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jinja2
 from ansible import constants
 from ansible._internal._templating._jinja_bits import _TEMPLATE_OVERRIDE_FIELD_NAMES, _TemplateCompileContext
+from ansible.executor import module_common
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import filter_loader, test_loader
@@ -37,6 +43,7 @@ type: aggregate
 short_description: Share packed modules between the playbooks of a test session
 description:
   - Links the folder of packed modules to the one that PLEXBURST_TEST_PACKED names.
+  - Packs bytecode too, where PLEXBURST_TEST_BYTECODE is set.
   - Keeps compiled templates there.
   - Keeps what was read from files of variables, and loads filters and tests before the first task.
 """
@@ -49,6 +56,21 @@ def _read_once(read: Callable[..., Any]) -> Callable[..., Any]:
         return read(self, file_name, cache="all" if cache == "vaulted" else cache, **options)
 
     return load_from_file
+
+
+class _WithBytecode(zipfile.ZipFile):
+    """Packs Python files with their bytecode, which is not checked against them (PEP 552)."""
+
+    _UNCHECKED = (1).to_bytes(4, "little")
+
+    def writestr(self, zinfo_or_arcname: Any, data: bytes | str, *args: Any, **kwargs: Any) -> None:
+        super().writestr(zinfo_or_arcname, data, *args, **kwargs)
+        if isinstance(zinfo_or_arcname, zipfile.ZipInfo) and zinfo_or_arcname.filename.endswith(".py"):
+            source = data.encode() if isinstance(data, str) else bytes(data)
+            code = compile(source, zinfo_or_arcname.filename, "exec", dont_inherit=True)
+            info = copy.copy(zinfo_or_arcname)
+            info.filename += "c"
+            super().writestr(info, MAGIC_NUMBER + self._UNCHECKED + source_hash(source) + marshal.dumps(code))
 
 
 class _Templates:
@@ -115,6 +137,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
         if shared:
             with suppress(FileExistsError):
                 Path(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache").symlink_to(shared)
+            if os.environ.get("PLEXBURST_TEST_BYTECODE"):
+                module_common.zipfile = SimpleNamespace(**{**vars(zipfile), "ZipFile": _WithBytecode})
             self._templates = _Templates(Path(shared, "templates"))
             self._templates.install()
             DataLoader.load_from_file = _read_once(DataLoader.load_from_file)
