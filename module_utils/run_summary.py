@@ -365,11 +365,14 @@ def headline(summary: Mapping[str, Any], report: str) -> list[str]:
 
 
 def _leftover_words(cloud: Mapping[str, Any]) -> str:
-    """What is left; an instance that was kept as asked (plexburst_keep_instance) is no leftover, and is billed."""
+    """What is left. What was made and not removed here is no leftover: it was kept as asked (plexburst_keep_instance)
+    and is billed, or it was gone when it was to be removed; the record does not tell which."""
     if cloud["leftovers"]:
         return ", ".join(cloud["leftovers"])
     kept = [name for name in cloud["created"] if name not in cloud["deleted"]]
-    return f"none, but kept and billed: {', '.join(kept)}; release.yml ends that" if kept else "none"
+    if not kept:
+        return "none"
+    return f"none, but not removed by this run: {', '.join(kept)}; if kept, they are billed until release.yml ends that"
 
 
 def _home_words(home: Mapping[str, Any]) -> str:

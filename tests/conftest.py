@@ -1,4 +1,4 @@
-"""For all tests: their order, and one folder for the modules that Ansible packs in this session."""
+"""For all tests: their order, and one folder for what Ansible packs and compiles in this session."""
 
 from __future__ import annotations
 

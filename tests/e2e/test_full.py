@@ -57,6 +57,7 @@ def test_a_delta_sync_on_real_plumbing_brings_home_what_the_bucket_holds(world: 
 
     # What a run leaves at home: a folder of its own without a file in it, and backups; without them it is as it was.
     kept = beside_plex(world) ^ known
+    assert kept
     assert all("/.plexburst/" in line and line.endswith("/") for line in kept), kept
     left = world.play(playbook=str(LEAVING))
     assert left.code == 0, left.output[-4000:]

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 VARIABLE = "PLEXBURST_TEST_PACKED"
-"""Names the session's folder for packed modules; set by tests/conftest.py."""
+"""Names the session's folder for packed modules and compiled templates; set by tests/conftest.py."""
 
 
 def environment(*, bytecode: bool = False) -> dict[str, str]:

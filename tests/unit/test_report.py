@@ -124,7 +124,8 @@ def test_nothing_that_is_billed_is_called_nothing() -> None:
         return next(line for line in headline(whole({**STATE, "cloud": cloud}), "/r") if "Leftovers" in line)
 
     assert told({"created": ["ip/1"], "deleted": ["ip/1"], "leftovers": []}) == "  Leftovers: none"
-    assert "kept and billed: server/1" in told({"created": ["server/1"], "deleted": [], "leftovers": []})
+    words = told({"created": ["server/1"], "deleted": [], "leftovers": []})
+    assert "not removed by this run: server/1; if kept, they are billed" in words
     assert "unknown" in told({"created": ["server/1"], "deleted": [], "leftovers": ["unknown/not asked"]})
 
 
