@@ -21,7 +21,7 @@ import functools
 import threading
 import unicodedata
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,23 @@ _INDEXED_COLUMNS: dict[str, tuple[str, ...]] = {
     "play_queue_generators": ("changed_at", "metadata_item_id", "playlist_id"),
 }
 
+UNIQUE: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("schema_migrations", ("version",)),
+    ("play_queues", ("client_identifier", "account_id", "metadata_type")),
+    ("preferences", ("name",)),
+    ("media_provider_resources", ("uuid",)),
+    ("media_grabs", ("uuid",)),
+    ("locatables", ("location_id", "locatable_id", "locatable_type")),
+    ("location_places", ("location_id", "guid")),
+    ("external_metadata_sources", ("uri",)),
+    ("media_stream_settings", ("media_stream_id", "account_id")),
+    ("blobs", ("linked_type", "linked_id", "blob_type")),
+    ("blobs", ("linked_type", "linked_guid", "blob_type")),
+    ("metadata_agent_providers", ("identifier",)),
+    ("metadata_agent_provider_group_items", ("metadata_agent_provider_group_id", "metadata_agent_provider_id")),
+)
+"""Every unique index of a Plex database (facts/plex.md §2.8), those of tables that are not made here included."""
+
 _INDEXES = """
 CREATE INDEX "index_metadata_items_on_library_section_id_and_metadata_type_and_added_at" ON "metadata_items" ("library_section_id", "metadata_type", "added_at");
 CREATE INDEX "index_media_items_on_channel_id_and_begins_at" ON "media_items" ("channel_id", "begins_at");
@@ -124,6 +141,15 @@ colAlternate=shifted');
 """  # noqa: E501
 
 _TAG_TYPES_SEARCHED = "0,1,2,4,6,207,400"
+
+
+def unique_indexes(tables: Collection[str]) -> list[str]:
+    """The statements that make the unique indexes of these tables."""
+    return [
+        f'CREATE UNIQUE INDEX "index_{table}_on_{"_and_".join(columns)}" ON "{table}" ({", ".join(columns)})'
+        for table, columns in UNIQUE
+        if table in tables
+    ]
 
 
 def _triggers() -> str:
@@ -280,6 +306,9 @@ def create_pair(databases_dir: Path | str) -> tuple[Path, Path]:
         for table, columns in _INDEXED_COLUMNS.items():
             for column in columns:
                 connection.execute(f'CREATE INDEX "index_{table}_on_{column}" ON "{table}" ("{column}")')
+        made: Any = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        for statement in unique_indexes({str(row[0]) for row in made}):
+            connection.execute(statement)
         connection.execute(_INDEXES)
         connection.execute(_VIRTUAL_TABLES)
         connection.execute(_triggers())

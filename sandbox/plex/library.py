@@ -412,6 +412,10 @@ class Library:
             self._write_marks(track_id, row[0])
 
     def _write_vector(self, track_id: int, guid: str, vector: Sequence[float]) -> None:
+        """One vector a track. A guid stands once only (the unique index): a second track of it gets none beside its id.
+
+        What Plex does there nobody says; the index leaves no more than this.
+        """
         text = ",".join(f"{value:.6f}" for value in vector)
         with db.writing(self.pair.blobs) as blobs:
             blobs.execute(
@@ -419,9 +423,16 @@ class Library:
                 (track_id, db.BLOB_SONIC),
             )
             blobs.execute(
-                "INSERT INTO blobs(blob, linked_type, linked_id, linked_guid, created_at, blob_type) VALUES(?,"
-                " 'metadata_item', ?, ?, ?, ?)",
-                (gzip.compress(text.encode("ascii"), mtime=0), track_id, guid, self.now(), db.BLOB_SONIC),
+                "INSERT INTO blobs(blob, linked_type, linked_id, linked_guid, created_at, blob_type)"
+                " SELECT :vector, 'metadata_item', :track, CASE WHEN NOT EXISTS (SELECT 1 FROM blobs WHERE"
+                " linked_type='metadata_item' AND linked_guid=:guid AND blob_type=:kind) THEN :guid END, :now, :kind",
+                {
+                    "vector": gzip.compress(text.encode("ascii"), mtime=0),
+                    "track": track_id,
+                    "guid": guid,
+                    "now": self.now(),
+                    "kind": db.BLOB_SONIC,
+                },
             )
 
     def _write_marks(self, track_id: int, parent: int | None) -> None:

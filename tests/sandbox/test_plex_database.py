@@ -60,6 +60,19 @@ def test_the_eight_icu_triggers_and_the_icu_index_are_there(library_db: Path) ->
     stock.close()
 
 
+def test_what_stands_once_in_a_real_database_stands_once_here(library_db: Path) -> None:
+    stock = sqlite3.connect(library_db)
+    found = {}
+    for (index,) in stock.execute("SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE UNIQUE%'").fetchall():
+        table = stock.execute("SELECT tbl_name FROM sqlite_master WHERE name = ?", (index,)).fetchone()[0]
+        found[index] = table, tuple(row[2] for row in stock.execute(f'PRAGMA index_info("{index}")'))
+    made = {row[0] for row in stock.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    stock.close()
+    assert len(db.UNIQUE) == 13
+    assert sorted(found.values()) == sorted(key for key in db.UNIQUE if key[0] in made)
+    assert ("blobs", ("linked_type", "linked_guid", "blob_type")) in found.values()
+
+
 @pytest.mark.parametrize(
     ("statement", "message"),
     [

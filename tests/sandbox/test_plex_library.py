@@ -293,6 +293,17 @@ def test_sonic_data_is_a_mark_and_a_vector_and_climbs_to_album_and_artist(tmp_pa
         assert library.sonic_pending([1], 0, 100) == []
 
 
+def test_two_tracks_of_one_guid_both_get_a_vector(tmp_path: Path, bucket: Path) -> None:
+    with scanned(tmp_path, bucket, "Music") as library:
+        one, other, *_ = [track for track, _file in library.sonic_pending([1], 0, 100)]
+        with db.writing(library.library) as sql:
+            sql.execute("UPDATE metadata_items SET guid='plex://track/a' WHERE id IN (?, ?)", (one, other))
+        for track in (one, other, other):
+            library.write_sonic(track, [0.5] * SONIC_FLOATS)
+        found = library.pair.blobs.execute("SELECT linked_id, linked_guid FROM blobs ORDER BY linked_id").fetchall()
+        assert found == [(one, "plex://track/a"), (other, None)]
+
+
 def test_a_section_whose_switch_is_off_has_no_sonic_queue(tmp_path: Path, bucket: Path) -> None:
     with scanned(tmp_path, bucket, "Music") as library:
         assert library.sonic_sections() == [1]

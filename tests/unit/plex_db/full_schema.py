@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sandbox.plex import database
 from tests.unit.plex_db import building
 
 # Tables that the simulator does not make: their columns after `id`.
@@ -36,7 +37,8 @@ LEFT_OUT = {
     "metadata_item_setting_markers": "marker_type, metadata_item_setting_id, start_time_offset, end_time_offset, title,"
     " created_at, updated_at, extra_data",
     "play_queue_items": "play_queue_id, metadata_item_id, 'order', up_next, play_queue_generator_id",
-    "play_queues": "client_identifier, account_id, playlist_id, version, created_at, updated_at, extra_data",
+    "play_queues": "client_identifier, account_id, metadata_type, playlist_id, version, created_at, updated_at,"
+    " extra_data",
     "plugin_prefixes": "plugin_id, name, prefix, art_url, thumb_url, titlebar_url, share, has_store_services, prefs",
     "plugins": "identifier, framework_version, access_count, installed_at, accessed_at, modified_at",
     "remote_id_translation": "type, local_id, remote_id",
@@ -94,7 +96,7 @@ ALL = (*MADE_BY_THE_SIMULATOR, *LEFT_OUT, *UNKEYED, *INSIDE)
 
 
 def complete(directory: Path) -> None:
-    """Add to library.db the tables that the simulator leaves out."""
+    """Add to library.db the tables that the simulator leaves out, with their unique indexes."""
     statements: list[tuple[Any, ...]] = []
     for name, columns in LEFT_OUT.items():
         listed = ", ".join(f'"{column.strip().strip(chr(39))}" INTEGER' for column in columns.split(","))
@@ -103,4 +105,5 @@ def complete(directory: Path) -> None:
         )
         statements.append((f'CREATE TABLE "{name}" ("id" INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, {listed})',))
     statements += [(f'CREATE TABLE "{name}" ({columns})',) for name, columns in UNKEYED.items()]
+    statements += [(statement,) for statement in database.unique_indexes(LEFT_OUT)]
     building.write(directory / building.LIBRARY, *statements)

@@ -18,7 +18,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files impor
 
 from tests.unit.plex_db import building
 
-VECTOR = "INSERT INTO blobs(blob, linked_type, linked_id, blob_type) VALUES(x'00', 'metadata_item', 9, 7)"
+VECTOR = "INSERT OR REPLACE INTO blobs(blob, linked_type, linked_id, blob_type) VALUES(x'00', 'metadata_item', 9, 7)"
 
 MARK = f"UPDATE metadata_items SET extra_data = '{building.SONIC}' WHERE id = 9"  # noqa: S608
 
