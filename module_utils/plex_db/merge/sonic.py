@@ -173,12 +173,13 @@ def _find(work: sqlite3.Connection) -> Brought:
         "CREATE TABLE main.vectors(batch INTEGER, linked_id INTEGER PRIMARY KEY, guid TEXT, blob BLOB, created_at)"
     )
     work.execute(
-        "INSERT INTO main.vectors SELECT (ROW_NUMBER() OVER (ORDER BY k.id) - 1) / ?, k.id, k.guid, "
+        "INSERT INTO main.vectors SELECT (ROW_NUMBER() OVER (ORDER BY k.id) - 1) / ?, k.id, "
+        f"(SELECT x.linked_guid FROM theirs_b.blobs x WHERE {vector} LIMIT 1), "
         f"(SELECT x.blob FROM theirs_b.blobs x WHERE {vector} LIMIT 1), "
         f"(SELECT x.created_at FROM theirs_b.blobs x WHERE {vector} LIMIT 1) FROM main.known k WHERE k.kind = ? "
         f"AND EXISTS (SELECT 1 FROM theirs_b.blobs x WHERE {vector}) "
         f"AND NOT EXISTS (SELECT 1 FROM ours_b.blobs x WHERE {vector})",
-        (BATCH, SONIC_BLOB, SONIC_BLOB, _TRACK, SONIC_BLOB, SONIC_BLOB),
+        (BATCH, SONIC_BLOB, SONIC_BLOB, SONIC_BLOB, _TRACK, SONIC_BLOB, SONIC_BLOB),
     )
     work.execute("CREATE TABLE main.marks(batch INTEGER, id INTEGER PRIMARY KEY, old TEXT, new TEXT)")
     count = 0
@@ -207,9 +208,12 @@ def with_mark(ours: str | None, theirs: str) -> str | None:
 
 
 def _write(scratch: Path, databases: Path, plex_sqlite: Sequence[str]) -> None:
+    # A guid stands once only among the vectors (a unique index), and two tracks may have the same: home's keeps it.
     vector = (
         "INSERT INTO main.blobs(blob, linked_type, linked_id, linked_guid, created_at, blob_type) "
-        f"SELECT blob, 'metadata_item', linked_id, guid, created_at, {SONIC_BLOB} FROM staged.vectors v "
+        "SELECT blob, 'metadata_item', linked_id, CASE WHEN NOT EXISTS (SELECT 1 FROM main.blobs b "
+        f"WHERE b.linked_guid = v.guid AND b.linked_type = 'metadata_item' AND b.blob_type = {SONIC_BLOB}) "
+        f"THEN guid END, created_at, {SONIC_BLOB} FROM staged.vectors v "
         "WHERE batch = {batch} AND NOT EXISTS (SELECT 1 FROM main.blobs b WHERE b.linked_id = v.linked_id "
         f"AND b.linked_type = 'metadata_item' AND b.blob_type = {SONIC_BLOB})"
     )

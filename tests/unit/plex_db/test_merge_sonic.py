@@ -111,6 +111,28 @@ def test_a_mark_without_a_vector_is_not_brought(sides: tuple[Path, Path]) -> Non
     assert rows(home, "SELECT extra_data FROM metadata_items WHERE id = 8") == [(None,)]
 
 
+def test_two_tracks_of_one_guid_do_not_keep_the_rest_away(sides: tuple[Path, Path]) -> None:
+    """What the indexer has as guid comes along; where home has it already, a vector has its track's id alone."""
+    home, theirs = sides
+    same = "UPDATE metadata_items SET guid = 'plex://track/a' WHERE id IN (3, 5, 6)"
+    for side in sides:
+        building.write(side / building.LIBRARY, (same,))
+    building.write(home / building.BLOBS, ("UPDATE blobs SET linked_guid = 'plex://track/b' WHERE linked_id = 2",))
+    building.write(
+        theirs / building.BLOBS,
+        *[
+            ("UPDATE blobs SET linked_guid = ? WHERE linked_id = ?", f"plex://track/{name}", track)
+            for track, name in ((5, "a"), (7, "b"), (8, "c"))
+        ],
+    )
+    done = sonic.bring(theirs, home, plex_sqlite=building.plex_sqlite())
+    assert (done.vectors, done.marks) == (TRACKS - 3, TRACKS - 3)
+    assert rows(home, VECTORS, building.BLOBS) == [(TRACKS, TRACKS)]
+    named = "SELECT linked_id, linked_guid FROM blobs WHERE linked_guid NOT NULL ORDER BY 1"
+    assert rows(home, named, building.BLOBS) == [(2, "plex://track/b"), (5, "plex://track/a"), (8, "plex://track/c")]
+    assert not sonic.bring(theirs, home, plex_sqlite=building.plex_sqlite()).changed
+
+
 def test_a_network_file_system_is_refused(sides: tuple[Path, Path], tmp_path: Path) -> None:
     home, theirs = sides
     mounts = tmp_path / "mounts"
