@@ -25,7 +25,7 @@ from .files import require_space, utc_now
 from .mapping import Mappings
 from .mapping_rows import Cell, Plan, plan, require_way_back
 from .pair import BLOBS, LIBRARY, holders, require_closed
-from .reader import columns, iterate, open_closed, stand_in_collation
+from .reader import columns, iterate, number, open_closed, stand_in_collation
 
 SCHEMA = 1
 CHANGES = ".plexburst-paths.db"
@@ -299,7 +299,7 @@ def _run(directory: Path, planned: Plan, engine: Engine) -> None:
             _run_plex(directory, "; ".join(_statements(planned, seen)), engine)
         else:
             _run_stock(directory / LIBRARY, _statements(planned, str(changes)))
-        _follow_in_blobs(directory, planned.cells)
+        planned.notes.extend(_follow_in_blobs(directory, planned.cells))
         require_closed(directory)
         _verify(directory / LIBRARY, planned)
     finally:
@@ -372,22 +372,43 @@ def _run_stock(library: Path, script: Sequence[str]) -> None:
         ) from error
 
 
-def _follow_in_blobs(directory: Path, cells: Iterable[Cell]) -> None:
-    """Let the blobs of items whose guid is a path follow it."""
+_FOLLOW = (
+    (
+        "CREATE TEMP TABLE follows AS SELECT b.id, b.blob_type, b.linked_guid AS old, g.new FROM guids g "
+        "CROSS JOIN blobs b ON b.linked_id = g.item AND b.linked_type = 'metadata_item' AND b.linked_guid = g.old"
+    ),
+    # A guid stands once only for each type (a unique index), and one item may take the guid that another gives up.
+    "UPDATE blobs SET linked_guid = NULL WHERE id IN (SELECT id FROM follows)",
+    *(
+        f"UPDATE blobs SET linked_guid = (SELECT f.{column} FROM follows f WHERE f.id = blobs.id) "  # noqa: S608
+        "WHERE linked_guid IS NULL AND id IN (SELECT MIN(f.id) FROM follows f WHERE NOT EXISTS (SELECT 1 FROM blobs b "
+        f"WHERE b.linked_type = 'metadata_item' AND b.linked_guid = f.{column} AND b.blob_type = f.blob_type) "
+        f"GROUP BY f.{column}, f.blob_type)"
+        # Where the new one is another's, the old one stays, so that the way back finds it.
+        for column in ("new", "old")
+    ),
+)
+
+
+def _follow_in_blobs(directory: Path, cells: Iterable[Cell]) -> list[str]:
+    """Let the blobs of items whose guid is a path follow it; remarks."""
     which = ("metadata_items", "guid")
-    guids = [(cell.new, cell.row, cell.old) for cell in cells if (cell.table, cell.column) == which]
+    guids = [(cell.row, cell.old, cell.new) for cell in cells if (cell.table, cell.column) == which]
     if not guids:
-        return
+        return []
     with open_closed(directory / BLOBS) as blobs:
         if "linked_guid" not in columns(blobs, "blobs"):
-            return
+            return []
     try:
         with closing(sqlite3.connect(directory / BLOBS, isolation_level=None, timeout=30)) as connection:
+            connection.execute("CREATE TEMP TABLE guids(item INTEGER PRIMARY KEY, old TEXT, new TEXT)")
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(
-                "UPDATE blobs SET linked_guid = ? "
-                "WHERE linked_type = 'metadata_item' AND linked_id = ? AND linked_guid = ?",
-                guids,
+            connection.executemany("INSERT INTO guids VALUES(?, ?, ?)", guids)
+            for statement in _FOLLOW:
+                connection.execute(statement)
+            left = number(
+                connection,
+                "SELECT COUNT(*) FROM follows f CROSS JOIN blobs b ON b.id = f.id WHERE b.linked_guid IS NOT f.new",
             )
             connection.execute("COMMIT")
     except sqlite3.Error as error:
@@ -395,6 +416,7 @@ def _follow_in_blobs(directory: Path, cells: Iterable[Cell]) -> None:
             f"The guids in {directory / BLOBS} could not follow the paths: {error}. {LIBRARY} has the new paths "
             "already: take the pair from the snapshot again."
         ) from error
+    return [f"{left} blobs have not got the new guid of their item, which another blob has."] if left else []
 
 
 def _run_plex(directory: Path, script: str, engine: Engine) -> None:

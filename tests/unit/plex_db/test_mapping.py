@@ -11,7 +11,13 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import mapping, mapping_write, pair, reader
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db import (
+    mapping,
+    mapping_rows,
+    mapping_write,
+    pair,
+    reader,
+)
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -277,6 +283,42 @@ def test_blobs_of_an_item_whose_guid_is_a_path_follow_it_and_come_back_with_it(l
     assert linked() == [(1, "g-1"), (5000, "file:///Media/Films/a.mkv")]
     reverted(library, engine=ENGINE)
     assert linked() == [(1, "g-1"), (5000, guid)]
+
+
+def test_blobs_follow_guids_that_take_each_others_place_and_stay_where_another_has_the_new_one(library: Path) -> None:
+    films = "/Media/Movies"
+    columns = "id, linked_id, linked_guid, linked_type, blob_type"
+    blob = f"INSERT INTO blobs({columns}) VALUES(?, ?, ?, 'metadata_item', 5)"
+    names = {1: f"file://{films}/A/A/1.mkv", 2: f"file://{films}/A/1.mkv", 3: f"file://{films}/A/2.mkv"}
+    for number, guid in names.items():
+        building.write(library / building.LIBRARY, ("UPDATE metadata_items SET guid = ? WHERE id = ?", guid, number))
+        building.write(library / building.BLOBS, (blob, number + 10, number, guid))
+    # A blob of an item that is gone has the guid that an item takes.
+    building.write(library / building.BLOBS, (blob, 20, 9999, f"file://{films}/2.mkv"))
+
+    def linked() -> list[Any]:
+        with reader.open_closed(library / pair.BLOBS) as blobs:
+            return reader.rows(blobs, "SELECT linked_id, linked_guid FROM blobs WHERE blob_type = 5 ORDER BY linked_id")
+
+    before = linked()
+    with reader.open_closed(library / pair.LIBRARY) as items:
+        guids = dict(reader.rows(items, "SELECT id, guid FROM metadata_items WHERE id < 4"))
+    cells = [
+        mapping_rows.Cell("metadata_items", "guid", number, guid, guid.replace(f"{films}/A/", f"{films}/"))
+        for number, guid in guids.items()
+    ]
+    (remark,) = mapping_write._follow_in_blobs(library, cells)
+    assert remark.startswith("1 blobs")
+    assert linked() == [
+        (1, f"file://{films}/A/1.mkv"),
+        (2, f"file://{films}/1.mkv"),
+        (3, names[3]),
+        (9999, f"file://{films}/2.mkv"),
+    ]
+    mapping_write._follow_in_blobs(
+        library, [mapping_rows.Cell(cell.table, cell.column, cell.row, cell.new, cell.old) for cell in cells]
+    )
+    assert linked() == before
 
 
 @pytest.mark.parametrize(
