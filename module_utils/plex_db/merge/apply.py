@@ -3,6 +3,11 @@
 Stock SQLite may write only where no trigger and no ICU index bites: Plex's tokenizer `collating` and collation
 `icu_root` exist in Plex's own binary alone. So as soon as `metadata_items`, `tags`, or any table with such a trigger
 or index is concerned, the whole transaction is Plex SQLite's, fed from the scratch file.
+
+Every row to be put is deleted first, in all tables, and inserted then. Row by row would fail: home's row 5 may have a
+key that the indexer gave to row 6, and the unique indexes of Plex's schema are checked at each row. The search indexes
+stay right either way: their triggers take an old title out at a deletion, and put the new one in at an insertion.
+Foreign keys are off, as Plex itself has them: a deletion that cascades would take rows along that nobody puts back.
 """
 
 # ruff: noqa: S608 - statements are built from names of the schema; values are parameters
@@ -24,6 +29,7 @@ from .plan import Plan
 from .workspace import Table, Workspace
 
 APPLY_SECONDS = 4 * 3600
+_BEGIN = ("PRAGMA foreign_keys = OFF", "BEGIN IMMEDIATE")
 
 
 def write(work: Workspace, plan: Plan, target: Path, plex_sqlite: Sequence[str] = ()) -> None:
@@ -65,36 +71,20 @@ def write(work: Workspace, plan: Plan, target: Path, plex_sqlite: Sequence[str] 
 
 def statements(work: Workspace, plan: Plan, file: str) -> list[str]:
     """The SQL for one database, with the scratch file attached as `staged`; empty when there is nothing to write."""
-    script: list[str] = []
-    for table in plan.whole:
-        if table.file == file:
-            names = table.list_of()
-            script.append(f'DELETE FROM main."{table.name}"')
-            script.append(f'INSERT INTO main."{table.name}" ({names}) SELECT {names} FROM {_staged(table, "put")}')
-    for table in plan.staged:
-        if table.file == file and table not in plan.whole and _has_work(work, plan, table):
-            script += _row_by_row(table)
-    script += _counters(work, file)
-    return script
-
-
-def _row_by_row(table: Table) -> list[str]:
-    put, name = _staged(table, "put"), f'main."{table.name}"'
-    names = table.list_of()
-    values = [column for column in table.columns if column != "id"]
-    targets = ", ".join(f'"{column}"' for column in values)
-    sources = ", ".join(f'p."{column}"' for column in values)
-    return [
-        f"DELETE FROM {name} WHERE id IN (SELECT id FROM {_staged(table, 'drop')})",
-        (
-            f"UPDATE {name} SET ({targets}) = (SELECT {sources} FROM {put} p WHERE p.id = {name}.id) "
-            f"WHERE id IN (SELECT id FROM {put})"
-        ),
-        (
-            f"INSERT INTO {name} ({names}) SELECT {names} FROM {put} p "
-            f"WHERE NOT EXISTS (SELECT 1 FROM {name} t WHERE t.id = p.id) ORDER BY p.id"
-        ),
-    ]
+    deletions: list[str] = []
+    insertions: list[str] = []
+    for table in dict.fromkeys((*plan.whole, *plan.staged)):
+        whole = table in plan.whole
+        if table.file != file or not (whole or _has_work(work, plan, table)):
+            continue
+        put, names = _staged(table, "put"), table.list_of()
+        which = (
+            "" if whole else f" WHERE id IN (SELECT id FROM {_staged(table, 'drop')} UNION ALL SELECT id FROM {put})"
+        )
+        deletions.append(f'DELETE FROM main."{table.name}"{which}')
+        order = "" if whole else " ORDER BY id"
+        insertions.append(f'INSERT INTO main."{table.name}" ({names}) SELECT {names} FROM {put}{order}')
+    return [*deletions, *insertions, *_counters(work, file)]
 
 
 def _counters(work: Workspace, file: str) -> list[str]:
@@ -147,10 +137,8 @@ def _by_stock(scratch: Path, database: Path, script: Sequence[str]) -> None:
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)) as connection:
             connection.create_collation("icu_root", stand_in_collation)
             connection.execute("ATTACH DATABASE ? AS staged", (f"file:{quote(str(scratch.absolute()))}?mode=ro",))
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in script:
+            for statement in (*_BEGIN, *script, "COMMIT"):
                 connection.execute(statement)
-            connection.execute("COMMIT")
             connection.execute("DETACH DATABASE staged")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.Error as error:
@@ -159,7 +147,7 @@ def _by_stock(scratch: Path, database: Path, script: Sequence[str]) -> None:
 
 def _by_plex(scratch: Path, database: Path, script: Sequence[str], plex_sqlite: Sequence[str]) -> None:
     attach = f"ATTACH DATABASE '{str(scratch.absolute()).replace(chr(39), chr(39) * 2)}' AS staged"
-    text = ";\n".join([attach, "BEGIN IMMEDIATE", *script, "COMMIT", "DETACH DATABASE staged"])
+    text = ";\n".join([attach, *_BEGIN, *script, "COMMIT", "DETACH DATABASE staged"])
     run_plex_sqlite(plex_sqlite, database, f"{text};\nPRAGMA wal_checkpoint(TRUNCATE);\n")
 
 

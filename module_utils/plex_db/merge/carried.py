@@ -48,7 +48,7 @@ def follow_moves(work: Workspace, library: Mapping[str, Table]) -> None:
         f"INSERT OR REPLACE INTO {table.staged('put')} SELECT {', '.join(values)} FROM {table.at('ours')} o "
         "WHERE o.metadata_item_id IN (SELECT old FROM main.moved)"
     )
-    _forget_what_is_there(work, table)
+    forget_what_is_there(work, table)
 
 
 def follow_guids(work: Workspace, library: Mapping[str, Table]) -> None:
@@ -125,7 +125,7 @@ def _follow_settings(work: Workspace, settings: Table) -> None:
     work.run(f"CREATE TABLE main.copies AS SELECT {copies} {rows} WHERE NOT g.chosen AND {free}")
     work.run(f"INSERT OR REPLACE INTO {put} SELECT * FROM main.copies")
     work.run(f"DELETE FROM {settings.staged('drop')} WHERE id IN (SELECT id FROM {put})")
-    _forget_what_is_there(work, settings)
+    forget_what_is_there(work, settings)
 
 
 def _follow_views(work: Workspace, views: Table) -> None:
@@ -139,7 +139,7 @@ def _follow_views(work: Workspace, views: Table) -> None:
         f"INSERT OR REPLACE INTO {views.staged('put')} SELECT {values} FROM {views.at('ours')} o "
         f"WHERE o.guid IN ({chosen}) OR o.grandparent_guid IN ({chosen})"
     )
-    _forget_what_is_there(work, views)
+    forget_what_is_there(work, views)
 
 
 def follow_streams(work: Workspace, library: Mapping[str, Table]) -> None:
@@ -184,10 +184,10 @@ def follow_streams(work: Workspace, library: Mapping[str, Table]) -> None:
             f"{column} names a stream that the indexer's analysis no longer finds",
             "home's",
         )
-    _forget_what_is_there(work, choices)
+    forget_what_is_there(work, choices)
 
 
-def _forget_what_is_there(work: Workspace, table: Table) -> None:
+def forget_what_is_there(work: Workspace, table: Table) -> None:
     """Rows that the result has in this form already need no writing."""
     work.run(
         f"DELETE FROM {table.staged('put')} WHERE id IN (SELECT p.id FROM {table.staged('put')} p "

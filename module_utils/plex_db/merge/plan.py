@@ -57,6 +57,7 @@ def make(work: Workspace, sections: Iterable[int] | None = None, near: Near | No
     planner.merge_library()
     planner.take_home_tables()
     planner.decide_the_rest()
+    planner.settle_keys()
     return planner.finished()
 
 
@@ -239,6 +240,8 @@ class _Planner:
             tests += ["o.guid NOT LIKE 'local://%'", "o.guid <> ''"]
         if table.name == "media_parts":
             tests.append("o.file <> ''")
+        if table.name == "blobs":
+            tests.append("o.linked_id NOT NULL")  # what has its guid alone is told by that: settle_keys
         return self.work.run(
             f"INSERT OR IGNORE INTO {table.staged('same')} "
             f"SELECT MIN(f.id), o.id FROM {table.staged('delta')} d CROSS JOIN {table.at('ours')} o ON o.id = d.id "
@@ -366,11 +369,7 @@ class _Planner:
             f"CROSS JOIN {table.at('theirs')} t ON t.id = d.id WHERE d.kind = 'changed'"
         )
         self.work.run(f"INSERT OR REPLACE INTO {table.staged('put')} SELECT {', '.join(values)} {joined}")
-        # What comes out as the indexer has it already needs no writing.
-        self.work.run(
-            f"DELETE FROM {table.staged('put')} WHERE id IN (SELECT p.id FROM {table.staged('put')} p "
-            f"CROSS JOIN {table.at('theirs')} t ON t.id = p.id WHERE NOT {table.differ('p', 't')})"
-        )
+        carried.forget_what_is_there(self.work, table)
         if clashes:
             text = " || ".join(clashes)
             note(
@@ -672,6 +671,75 @@ class _Planner:
 
     def _stage_plain(self, table: Table) -> None:
         self.work.run(f"CREATE TABLE {table.staged('put')} AS SELECT {table.list_of()} FROM {table.at('base')} LIMIT 0")
+
+    # -- unique keys ---------------------------------------------------------------------------------------------------
+
+    def settle_keys(self) -> None:
+        """No two rows of the result share a key that Plex's schema has once only: policy.py says who keeps it."""
+        for table in self.plan.staged:
+            keys = self.work.unique_keys(table)
+            if not keys or not self.work.exists(f"SELECT 1 FROM {table.staged('put')}"):
+                continue
+            for number, key in enumerate(keys):
+                listed = ", ".join(f'"{name}"' for name in key)
+                index = f'main."key_{table.file}_{table.name}_{number}"'
+                self.work.run(f"CREATE INDEX {index} ON {_bare(table.staged('put'))}({listed})")
+            # Ends: a row gives up a column, is as it is at home, or goes, and those do not give way again.
+            while sum([self._settle(table, key) for key in keys]):
+                pass
+            carried.forget_what_is_there(self.work, table)
+
+    def _settle(self, table: Table, key: Sequence[str]) -> int:
+        """Rows of the result that gave way to another one that has the same key."""
+        put, drop, ours, theirs = table.staged("put"), table.staged("drop"), table.at("ours"), table.at("theirs")
+        # Not IS: NULL is no key.
+        same = " AND ".join(f'x."{name}" = p."{name}"' for name in key)
+        mine = " AND ".join(f'o."{name}" = c."{name}"' for name in key)
+        columns = ", ".join(f'p."{name}"' for name in key)
+        pairs = (
+            f"SELECT p.id AS one, x.id AS other, {columns} FROM {put} p CROSS JOIN {theirs} x ON {same} "
+            f"WHERE x.id NOT IN (SELECT id FROM {drop}) AND x.id NOT IN (SELECT id FROM {put}) "
+            f"UNION ALL SELECT p.id, x.id, {columns} FROM {put} p CROSS JOIN {put} x ON {same} WHERE x.id > p.id"
+        )
+
+        def rank(row: str) -> str:
+            found = f"SELECT CASE WHEN {mine} THEN 0 ELSE 1 END FROM {ours} o WHERE o.id = c.{row}"
+            return f"COALESCE(({found}), 2)"
+
+        self.work.run("DROP TABLE IF EXISTS main.gives_way")
+        self.work.run("CREATE TABLE main.gives_way(id INTEGER PRIMARY KEY, rank INTEGER)")
+        ranked = f"SELECT c.one, {rank('one')} AS first, c.other, {rank('other')} AS second FROM ({pairs}) c"
+        found = self.work.run(
+            "INSERT OR IGNORE INTO main.gives_way SELECT CASE WHEN ahead THEN other ELSE one END, "
+            "CASE WHEN ahead THEN second ELSE first END "
+            f"FROM (SELECT *, (first, one) < (second, other) AS ahead FROM ({ranked}))"
+        )
+        if not found:
+            return 0
+        words = f"another row has the same {', '.join(key)}"
+        rule = policy.rule_of(table.name)
+        if rule is not None and rule.yields is not None and rule.yields[0] in key:
+            column, other = rule.yields
+            self.work.run(
+                f"INSERT OR IGNORE INTO {put} SELECT {table.list_of()} FROM {theirs} "
+                "WHERE id IN (SELECT id FROM main.gives_way)"
+            )
+            yields = f'SELECT id FROM {put} WHERE "{other}" NOT NULL AND id IN (SELECT id FROM main.gives_way)'
+            note(self.work, table, yields, f"{words}: without {column} here", "home's")
+            self.work.run(f'UPDATE {put} SET "{column}" = NULL WHERE id IN ({yields})')
+            self.work.run(f'DELETE FROM main.gives_way WHERE id IN (SELECT id FROM {put} WHERE "{column}" IS NULL)')
+        athome = f"SELECT id FROM {ours} WHERE id IN (SELECT id FROM main.gives_way)"
+        own = self.work.rows("SELECT id FROM main.gives_way WHERE rank = 0 LIMIT ?", (EXAMPLES,))
+        if own:
+            raise PlexDatabaseError(
+                f"Home's own rows {', '.join(str(row[0]) for row in own)} of {table.name} have the {', '.join(key)} of "
+                "other rows at home, although the table has a unique index on that: home's database is damaged. Home "
+                "keeps it; repair it (plex_db_check with repair: true), then run the merge again."
+            )
+        note(self.work, table, athome, f"{words}: this one stays as it is there", "home's")
+        self._put_ours(table, athome)
+        self._drop(table, f"SELECT id FROM main.gives_way EXCEPT {athome}", f"{words}: this one goes")
+        return found
 
     # -- staging -------------------------------------------------------------------------------------------------------
 

@@ -80,6 +80,18 @@ class Workspace:
         """Whether a query gives a row."""
         return bool(self.count(f"SELECT EXISTS ({sql})", parameters))
 
+    def unique_keys(self, table: Table) -> list[tuple[str, ...]]:
+        """The columns of each unique index of a table."""
+        schema = table.at("theirs").partition(".")[0]
+        sql = (
+            "SELECT l.name, i.name FROM pragma_index_list(?1, ?2) l CROSS JOIN pragma_index_info(l.name, ?2) i "
+            "WHERE l.\"unique\" AND l.origin <> 'pk' AND NOT l.partial AND i.name NOT NULL ORDER BY l.name, i.seqno"
+        )
+        keys: dict[str, tuple[str, ...]] = {}
+        for index, column in self.rows(sql, (table.name, schema)):
+            keys[index] = (*keys.get(index, ()), str(column))
+        return list(keys.values())
+
     def tables(self, file: str) -> dict[str, Table]:
         """The ordinary tables of one database, which must look alike on all three sides.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,14 @@ BLOBS = "com.plexapp.plugins.library.blobs.db"
 SONIC = '{"ms:musicAnalysisVersion":"1","url":"ms%3AmusicAnalysisVersion=1"}'
 
 
-def write(path: Path, *statements: tuple[Any, ...]) -> None:
-    """Run statements as Plex's own SQLite would (triggers fire), and close cleanly."""
+def write(path: Path, *statements: tuple[Any, ...], first: Sequence[tuple[Any, ...]] = ()) -> None:
+    """Run statements as Plex's own SQLite would (triggers fire), and close cleanly.
+
+    `first`: before the transaction, such as attaching another database.
+    """
     connection = database.connect(path)
+    for sql, *values in first:
+        connection.execute(sql, values)
     connection.execute("BEGIN IMMEDIATE")
     for sql, *values in statements:
         connection.execute(sql, values)

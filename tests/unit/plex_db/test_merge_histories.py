@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,41 +13,33 @@ from typing import Any
 import pytest
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db import pair, reader, touched
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import apply, gap, run
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from sandbox.plex import database
-from tests.unit.plex_db import building
+from tests.unit.plex_db import building, full_schema
 
 CASES = 210
 TRACKS = 8
-# What the histories are about. Each of the other tables has its rule tested by itself (test_merge_rules.py), and would
-# only make each of the 840 merges longer.
-TABLES = frozenset(
-    {
-        "accounts",
-        "blobs",
-        "directories",
-        "library_sections",
-        "media_items",
-        "media_part_settings",
-        "media_parts",
-        "media_streams",
-        "metadata_item_accounts",
-        "metadata_item_settings",
-        "metadata_item_views",
-        "metadata_items",
-        "play_queue_generators",
-        "schema_migrations",
-        "section_locations",
-        "taggings",
-        "tags",
-    }
-)
 # Nothing here is about the disk, and many a case waits for it longer than it computes.
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 Statement = tuple[Any, ...]
 _STREAM = 'INSERT INTO media_streams(stream_type_id, media_item_id, media_part_id, "index") VALUES(2, ?, ?, 1)'
+_SECOND = (
+    "INSERT INTO metadata_item_settings(account_id, guid, view_count) SELECT {account}, guid, 1 FROM metadata_items "
+    "WHERE id = {number}"
+)
+# Home's own tables with a unique key. Their counters are not apart: both sides give the same ids to other rows.
+KEYED = (
+    "external_metadata_sources",
+    "media_grabs",
+    "media_provider_resources",
+    "media_stream_settings",
+    "metadata_agent_provider_group_items",
+    "metadata_agent_providers",
+    "play_queues",
+    "preferences",
+)
 _SETTING = "INSERT INTO metadata_item_settings(account_id, guid, view_count) VALUES(?, ?, ?)"
 
 
@@ -84,31 +76,133 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         ),
         *[(_STREAM, number, number) for number in range(1, TRACKS + 1)],
     )
-    for name, kept in ((pair.LIBRARY, TABLES), (pair.BLOBS, {"blobs", "schema_migrations"})):
-        _keep_only(home / name, kept)
+    full_schema.complete(home)
+    building.write(
+        home / building.LIBRARY,
+        *[statement for table in KEYED for value in range(3) for statement in _key(table, value)],
+        *[(f"{_SECOND.format(account=0, number=1)}",)],
+    )
+    building.write(home / building.BLOBS, ("UPDATE blobs SET linked_guid = 'plex://track/' || linked_id",))
+    for name in pair.NAMES:
+        with closing(database.connect(home / name)) as connection:
+            connection.execute("VACUUM")
     raised = home.with_name("raised")
     shutil.copytree(home, raised)
     gap.raise_pair(raised)
     return home, raised
 
 
-def _keep_only(path: Path, kept: Collection[str]) -> None:
-    with closing(database.connect(path)) as connection:
-        names = [
-            str(row[0])
-            for row in connection.execute(
-                "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'"
-            )
+def _columns(table: str) -> tuple[str, ...]:
+    return next(columns for name, columns in database.UNIQUE if name == table)
+
+
+def _key(table: str, value: int) -> list[Statement]:
+    """A row with this key, under the next id, as the counters of both sides give the same; a key stands once."""
+    listed = ", ".join(_columns(table))
+    first, *more = (f"'{value}-{number}'" for number, _ in enumerate(_columns(table)))
+    # The keys of two columns share their first half, as the items of one agent group do.
+    values = ", ".join([first if not more else f"'{value % 2}'", *more])
+    return [(f"INSERT INTO {table}({listed}) SELECT {values} WHERE ({values}) NOT IN (SELECT {listed} FROM {table})",)]
+
+
+def key(number: int, value: int) -> list[Statement]:
+    return _key(KEYED[number % len(KEYED)], value)
+
+
+def forget_key(number: int, _value: int) -> list[Statement]:
+    table = KEYED[number % len(KEYED)]
+    return [(f"DELETE FROM {table} WHERE id = (SELECT MIN(id) FROM {table})",)]
+
+
+def swap_keys(number: int, _value: int) -> list[Statement]:
+    table = KEYED[number % len(KEYED)]
+    return _swap(table, _columns(table), f"SELECT MIN(id) FROM {table}", f"SELECT MAX(id) FROM {table}")
+
+
+def _swap(table: str, columns: Sequence[str], one: str, other: str) -> list[Statement]:
+    """Each of two rows takes the key of the other."""
+    listed = ", ".join(columns)
+    return [
+        (
+            (
+                f"CREATE TEMP TABLE held AS SELECT id, ({one}) + ({other}) - id AS partner, {listed} FROM {table} "
+                f"WHERE id IN (({one}), ({other}))"
+            ),
+        ),
+        ("DELETE FROM held WHERE partner IS NULL",),
+        (f"UPDATE {table} SET {', '.join(f'{name} = NULL' for name in columns)} WHERE id IN (SELECT id FROM held)",),
+        (
+            (
+                f"UPDATE {table} SET ({listed}) = (SELECT {listed} FROM held WHERE partner = {table}.id) "
+                "WHERE id IN (SELECT id FROM held)"
+            ),
+        ),
+        ("DROP TABLE held",),
+    ]
+
+
+# -- blobs.db, with library.db attached as `library`
+
+
+def vector(side: str) -> Any:
+    """A track, or the newest one, is analysed (anew): its blob is made anew, as the simulator's server does it.
+
+    Few guids for many tracks: the same recording in two places.
+    """
+
+    def statements(number: int, value: int) -> list[Statement]:
+        newest = "(SELECT id FROM library.metadata_items WHERE guid LIKE 'n-%' ORDER BY id DESC LIMIT 1)"
+        track = str(number) if value < 6 else newest
+        guid = f"plex://track/{value % 3 + 3}"
+        return [
+            (f"DELETE FROM blobs WHERE linked_type = 'metadata_item' AND linked_id = {track} AND blob_type = 7",),
+            (
+                (
+                    f"INSERT INTO blobs(blob, linked_type, linked_id, linked_guid, blob_type) SELECT '{side} {value}', "
+                    f"'metadata_item', {track}, CASE WHEN NOT EXISTS (SELECT 1 FROM blobs WHERE linked_guid = '{guid}' "
+                    f"AND blob_type = 7) THEN '{guid}' END, 7 WHERE {track} NOT NULL"
+                ),
+            ),
         ]
-        for name in names:
-            if name not in kept and not name.startswith(("sqlite_", "fts4_", "locations_")):
-                connection.execute(f'DROP TABLE "{name}"')
-        connection.execute("VACUUM")
+
+    return statements
+
+
+def by_guid(side: str) -> Any:
+    """A blob that has nothing but its guid."""
+
+    def statements(_number: int, value: int) -> list[Statement]:
+        guid = f"plex://album/{value % 3}"
+        return [
+            (f"DELETE FROM blobs WHERE linked_guid = '{guid}'",),
+            (
+                (
+                    "INSERT INTO blobs(blob, linked_type, linked_guid, blob_type) "
+                    f"VALUES('{side} {value}', 'metadata_item', '{guid}', 3)"
+                ),
+            ),
+        ]
+
+    return statements
+
+
+def swap_blobs(column: str) -> Any:
+    def statements(number: int, value: int) -> list[Statement]:
+        one, other = (
+            f"SELECT id FROM blobs WHERE linked_id = {track} AND blob_type = 7"
+            for track in (number, value % TRACKS + 1)
+        )
+        return _swap("blobs", (column,), one, other)
+
+    return statements
+
+
+# -- library.db
 
 
 def play(number: int, value: int) -> list[Statement]:
     guid = f"(SELECT guid FROM metadata_items WHERE id = {number})"
-    account = value % 2 + 1
+    account = value % 3
     found = f"FROM metadata_item_settings WHERE account_id = {account} AND guid = {guid}"
     return [
         (
@@ -194,7 +288,39 @@ def make_tag(number: int, value: int) -> list[Statement]:
     ]
 
 
+def place(number: int, value: int) -> list[Statement]:
+    """Where a photo was taken: the two tables are one side's whole."""
+    guid = f"place://{value % 3}"
+    return [
+        (
+            (
+                "INSERT INTO location_places(location_id, guid) SELECT ?1, ?2 WHERE NOT EXISTS "
+                "(SELECT 1 FROM location_places WHERE location_id = ?1 AND guid = ?2)"
+            ),
+            value % 2,
+            guid,
+        ),
+        (
+            (
+                "INSERT INTO locatables(location_id, locatable_id, locatable_type) SELECT ?1, ?2, 'i' WHERE NOT EXISTS "
+                "(SELECT 1 FROM locatables WHERE location_id = ?1 AND locatable_id = ?2)"
+            ),
+            value % 2,
+            number % 3,
+        ),
+    ]
+
+
+BOTH = {
+    "key": key,
+    "forget key": forget_key,
+    "swap keys": swap_keys,
+    "place": place,
+    "second settings": lambda n, v: [(_SECOND.format(account=v % 3, number=n),)],
+    "whose": lambda n, v: [("INSERT INTO metadata_item_accounts(account_id, metadata_item_id) VALUES(?, 900)", v % 3)],
+}
 HOME = {
+    **BOTH,
     "play": play,
     "rate": lambda n, v: [(f"UPDATE metadata_item_settings SET rating = {v} WHERE guid = 'g-{n}'",)],
     "edit": lambda n, v: [
@@ -221,6 +347,7 @@ HOME = {
     "forget": lambda n, v: [(f"DELETE FROM metadata_item_settings WHERE guid = 'g-{n}'",)],
 }
 INDEXER = {
+    **BOTH,
     "add": add,
     "same file": lambda n, v: add(100, v % 3),
     "sonic": lambda n, v: [("UPDATE metadata_items SET extra_data = ? WHERE id = ?", building.SONIC, n)],
@@ -250,17 +377,32 @@ INDEXER = {
     ],
     "trash": lambda n, v: [(f"UPDATE metadata_items SET deleted_at = {v + 1} WHERE id = {n}",)],
 }
+BLOBS_OF_HOME = {
+    "vector": vector("home"),
+    "by guid": by_guid("home"),
+    "swap guids": swap_blobs("linked_guid"),
+}
+BLOBS_OF_INDEXER = {
+    "vector": vector("indexer"),
+    "by guid": by_guid("indexer"),
+    "swap guids": swap_blobs("linked_guid"),
+    "swap tracks": swap_blobs("linked_id"),
+}
 Action = tuple[str, int, int]
 
 
-def actions(names: Sequence[str]) -> st.SearchStrategy[list[Action]]:
-    one = st.tuples(st.sampled_from(sorted(names)), st.integers(1, TRACKS), st.integers(0, 9))
-    return st.lists(one, max_size=8)
+def actions(*moves: dict[str, Any]) -> st.SearchStrategy[list[Action]]:
+    """Some actions; those of each of the databases are as likely."""
+    numbers = st.integers(1, TRACKS), st.integers(0, 9)
+    return st.lists(st.one_of(*(st.tuples(st.sampled_from(sorted(each)), *numbers) for each in moves)), max_size=12)
 
 
-def perform(directory: Path, moves: dict[str, Any], chosen: Sequence[Action]) -> None:
-    statements = [statement for name, number, value in chosen for statement in moves[name](number, value)]
-    building.write(directory / building.LIBRARY, *statements)
+def perform(directory: Path, library: dict[str, Any], blobs: dict[str, Any], chosen: Sequence[Action]) -> None:
+    attach = ("ATTACH DATABASE ? AS library", str(directory / building.LIBRARY))
+    for file, moves, first in ((building.LIBRARY, library, []), (building.BLOBS, blobs, [attach])):
+        wanted = [statement for name, *numbers in chosen if name in moves for statement in moves[name](*numbers)]
+        if wanted:
+            building.write(directory / file, *wanted, first=first)
 
 
 class State:
@@ -296,7 +438,39 @@ class State:
                 )
             ]
             self.parts = rows("SELECT file FROM media_parts")
+            self.keyed = {
+                table: rows(f"SELECT id, {', '.join(_columns(table))} FROM {table} ORDER BY id") for table in KEYED
+            }
+            self.whose = rows("SELECT id, account_id, metadata_item_id FROM metadata_item_accounts ORDER BY id")
+            self.places = [rows(f"SELECT * FROM {table} ORDER BY 1") for table in ("locatables", "location_places")]
             self.streams = rows("SELECT media_part_id FROM media_streams ORDER BY 1")
+
+        with reader.open_closed(directory / pair.BLOBS) as blobs:
+            # Told by what it belongs to: the item, or, without one, the guid.
+            self.blobs = {
+                (item or guid): (content, guid if item else None, number)
+                for number, item, guid, content in reader.rows(
+                    blobs, "SELECT id, linked_id, linked_guid, CAST(blob AS TEXT) FROM blobs"
+                )
+            }
+
+
+def judge_blobs(base: State, ours: State, theirs: State, merged: State) -> None:
+    mine = {row[0]: item for item, row in ours.items.items() if item not in base.items}
+    same = {item: mine[row[0]] for item, row in theirs.items.items() if item not in base.items and row[0] in mine}
+    others = {same.get(which, which): blob for which, blob in theirs.blobs.items()}
+    living = {which for which in (*ours.blobs, *others) if isinstance(which, str) or which in merged.items}
+    for which in living:
+        known = [blobs.get(which) for blobs in (base.blobs, ours.blobs, others)]
+        at_base, at_home, at_the_indexer = known
+        assert which in merged.blobs, f"the blob of {which} is lost"
+        content, guid, number = merged.blobs[which]
+        if at_home is not None and (at_base is None or at_home[0] != at_base[0]):
+            assert merged.blobs[which] == at_home, f"home's blob of {which} is lost"
+        else:
+            assert content in {blob[0] for blob in known if blob}, f"the blob of {which} is another's"
+            wanted = at_the_indexer[1] if at_the_indexer and number == at_the_indexer[2] else guid
+            assert guid in (wanted, None) or guid == (at_home or [None, None])[1], f"a guid of {which} is invented"
 
 
 def judge(base: State, ours: State, theirs: State, merged: State) -> None:
@@ -334,6 +508,10 @@ def judge(base: State, ours: State, theirs: State, merged: State) -> None:
             assert plays <= kept, f"item {item} lost its plays"
     assert merged.playlist == ours.playlist
     assert merged.accounts == ours.accounts
+    assert merged.whose == ours.whose
+    assert merged.keyed == ours.keyed, "a table of home's is not home's"
+    assert merged.places in ([ours.places] if ours.places != base.places else [theirs.places, ours.places])
+    judge_blobs(base, ours, theirs, merged)
     living = {
         (item, name)
         for item, name in (ours.pairs | (theirs.pairs - base.pairs)) - (base.pairs - ours.pairs)
@@ -359,7 +537,24 @@ def judge(base: State, ours: State, theirs: State, merged: State) -> None:
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(home=actions(list(HOME)), indexer=actions(list(INDEXER)), later=actions(list(HOME)))
+@example(home=[("swap keys", 1, 0), ("forget key", 2, 0), ("key", 2, 5)], indexer=[("key", 2, 5)], later=[])
+@example(home=[("key", 3, 3), ("key", 3, 4)], indexer=[("key", 3, 4), ("key", 3, 3)], later=[("swap keys", 3, 0)])
+@example(home=[("vector", 4, 1)], indexer=[("vector", 5, 1), ("vector", 4, 2)], later=[("vector", 6, 2)])
+@example(home=[("by guid", 1, 1)], indexer=[("by guid", 1, 1), ("by guid", 1, 2)], later=[("by guid", 1, 2)])
+@example(home=[("vector", 1, 2)], indexer=[("swap tracks", 1, 1), ("swap guids", 2, 2)], later=[("vector", 3, 2)])
+@example(
+    home=[("same file", 1, 1), ("vector", 1, 7)],
+    indexer=[("same file", 1, 1), ("vector", 1, 8), ("vector", 2, 1)],
+    later=[("same file", 1, 2), ("vector", 1, 9)],
+)
+@example(
+    home=[("play", 1, 0), ("second settings", 1, 0), ("second settings", 2, 1)],
+    indexer=[("own play", 1, 0), ("second settings", 1, 0), ("rematch", 1, 1), ("rematch", 2, 1)],
+    later=[("play", 2, 3), ("second settings", 1, 0)],
+)
+@given(
+    home=actions(HOME, BLOBS_OF_HOME), indexer=actions(INDEXER, BLOBS_OF_INDEXER), later=actions(HOME, BLOBS_OF_HOME)
+)
 def test_no_action_of_home_is_lost_whatever_both_did(
     templates: tuple[Path, Path], home: list[Action], indexer: list[Action], later: list[Action]
 ) -> None:
@@ -367,8 +562,8 @@ def test_no_action_of_home_is_lost_whatever_both_did(
         base, ours, theirs = (Path(root) / name for name in ("base", "ours", "theirs"))
         for side, template in ((base, templates[0]), (ours, templates[0]), (theirs, templates[1])):
             shutil.copytree(template, side)
-        perform(theirs, INDEXER, indexer)
-        perform(ours, HOME, home)
+        perform(theirs, INDEXER, BLOBS_OF_INDEXER, indexer)
+        perform(ours, HOME, BLOBS_OF_HOME, home)
         before = State(theirs)
         run.merge(base, ours, theirs, plex_sqlite=["plex"])
         judge(State(base), State(ours), before, State(theirs))
@@ -376,7 +571,7 @@ def test_no_action_of_home_is_lost_whatever_both_did(
         now = Path(root) / "now"
         shutil.copytree(ours, now)
         touched.remember(now)
-        perform(ours, HOME, later)
+        perform(ours, HOME, BLOBS_OF_HOME, later)
         run.merge(now, ours, theirs, plex_sqlite=["plex"], near=touched.since(now, ours))
         judge(State(base), State(ours), before, State(theirs))
         # The merge that was cut off after its last word is run again, or all of it is.

@@ -119,6 +119,110 @@ def test_every_table_of_a_plex_database_has_a_rule(template: Path) -> None:
     assert all(rule.why for rule in policy.RULES.values())
 
 
+def test_every_unique_key_is_looked_at_and_of_those_the_merge_settles_no_row_is_referred_to(template: Path) -> None:
+    assert set(policy.UNIQUE) == set(database.UNIQUE)
+    sql = (
+        "SELECT m.name, l.name, i.name FROM sqlite_master m, pragma_index_list(m.name) l, pragma_index_info(l.name) i "
+        "WHERE m.type = 'table' AND l.\"unique\" AND l.origin = 'c' ORDER BY l.name, i.seqno"
+    )
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    with reader.open_closed(template / pair.LIBRARY) as library:
+        for table, index, column in reader.rows(library, sql):
+            found[table, index] = (*found.get((table, index), ()), column)
+    assert sorted((table, columns) for (table, _), columns in found.items()) == sorted(policy.UNIQUE)
+    merged = {table for table, _ in policy.UNIQUE if policy.RULES[table].kind == policy.MERGE}
+    assert merged == {"blobs"}
+    assert not [rule for rule in policy.RULES.values() if merged & set(rule.references.values())]
+
+
+def test_homes_rows_take_keys_that_the_indexer_gave_to_others(case: Case) -> None:
+    named = "INSERT INTO preferences(id, name, value) VALUES(?, ?, ?)"
+    case.at_home((named, 1, "x", "home"), (named, 2, "y", "home"), (named, 3, "z", "home"))
+    case.at_the_indexer((named, 1, "y", "i"), (named, 2, "z", "i"), (named, 3, "w", "i"), (named, 4, "x", "i"))
+    case.merge()
+    assert case.rows("SELECT id, name, value FROM preferences ORDER BY id") == [
+        (number, name, "home") for number, name in enumerate("xyz", 1)
+    ]
+
+
+def test_titles_of_rows_that_are_written_anew_are_found_and_their_children_stay(case: Case) -> None:
+    activity = "INSERT INTO activities(id, parent_id, title) VALUES(?, ?, ?)"
+    for change in (case.at_home, case.at_the_indexer):
+        change((activity, 1, None, "old"), (activity, 2, 1, "child"))
+    case.at_home(
+        ("UPDATE activities SET title = 'new' WHERE id = 1",),
+        ("UPDATE metadata_items SET title = 'Zebra', title_sort = 'Zebra' WHERE id = 3",),
+        ("UPDATE tags SET tag = 'Polka' WHERE id = 51",),
+    )
+    case.merge()
+    assert case.rows("SELECT id, title FROM activities ORDER BY id") == [(1, "new"), (2, "child")]
+    connection = database.connect(case.theirs / building.LIBRARY)
+    for table, old, new, number in (("metadata_titles", "3", "zebra", 3), ("tag_titles", "rock", "polka", 51)):
+        sql = f"SELECT docid FROM fts4_{table}_icu WHERE fts4_{table}_icu MATCH ?"
+        assert connection.execute(sql, (new,)).fetchall() == [(number,)]
+        assert connection.execute(sql, (old,)).fetchall() == []
+    database.close(connection)
+
+
+BLOB = (
+    "INSERT INTO blobs(id, blob, linked_id, linked_guid, linked_type, blob_type) VALUES(?, ?, ?, ?, 'metadata_item', 7)"
+)
+ALL_BLOBS = "SELECT id, linked_id, linked_guid FROM blobs ORDER BY id"
+
+
+def test_two_tracks_of_one_guid_both_have_their_vector_and_homes_has_the_guid(case: Case) -> None:
+    case.at_home((BLOB, 20, b"home", 5, "plex://track/a"), file=building.BLOBS)
+    case.at_the_indexer(
+        (BLOB, NEW, b"i", 6, "plex://track/a"), (BLOB, NEW + 1, b"i", 7, "plex://track/b"), file=building.BLOBS
+    )
+    case.merge()
+    assert case.rows(ALL_BLOBS, building.BLOBS)[3:] == [
+        (20, 5, "plex://track/a"),
+        (NEW, 6, None),
+        (NEW + 1, 7, "plex://track/b"),
+    ]
+    (told,) = case.conflicts()
+    assert (told["table"], told["id"]) == ("blobs", NEW)
+    assert "linked_guid" in told["what"]
+
+
+def test_a_blob_that_the_indexer_gave_to_a_track_of_homes_own_blob_stays_as_home_has_it(case: Case) -> None:
+    case.at_home(
+        ("DELETE FROM blobs WHERE linked_id = 1",), (BLOB, 20, b"home", 1, "plex://track/a"), file=building.BLOBS
+    )
+    case.at_the_indexer(
+        ("DELETE FROM blobs WHERE linked_id = 1",),
+        ("UPDATE blobs SET linked_id = 1, blob = x'11' WHERE linked_id = 2",),
+        file=building.BLOBS,
+    )
+    case.merge()
+    assert case.rows("SELECT id, linked_id, blob FROM blobs WHERE linked_id < 3 ORDER BY id", building.BLOBS) == [
+        (2, 2, b"\0"),
+        (20, 1, b"home"),
+    ]
+    assert [entry["id"] for entry in case.conflicts() if "as it is there" in entry["what"]] == [2]
+
+
+def test_blobs_that_have_nothing_but_their_guid_are_told_by_it(case: Case) -> None:
+    case.at_home((BLOB, 20, b"home", None, "a"), (BLOB, 21, b"home", None, "b"), file=building.BLOBS)
+    case.at_the_indexer((BLOB, NEW, b"i", None, "b"), (BLOB, NEW + 1, b"i", None, "c"), file=building.BLOBS)
+    case.merge()
+    assert case.rows("SELECT linked_guid, blob FROM blobs WHERE linked_id IS NULL ORDER BY 1", building.BLOBS) == [
+        ("a", b"home"),
+        ("b", b"home"),
+        ("c", b"i"),
+    ]
+
+
+def test_a_home_whose_own_rows_share_a_key_is_called_damaged(case: Case) -> None:
+    sql = "SELECT name FROM sqlite_master WHERE name LIKE 'index_blobs_on_linked_type_and_linked_id%'"
+    with reader.open_closed(case.ours / building.BLOBS) as blobs:
+        ((name,),) = reader.rows(blobs, sql)
+    case.at_home((f'DROP INDEX "{name}"',), (BLOB, 20, b"", 5, None), (BLOB, 21, b"", 5, None), file=building.BLOBS)
+    with pytest.raises(PlexDatabaseError, match=r"rows 21 of blobs .* damaged"):
+        case.merge()
+
+
 def test_the_columns_that_rules_name_exist(template: Path) -> None:
     for rule in policy.RULES.values():
         with reader.open_closed(template / pair.LIBRARY) as library:
