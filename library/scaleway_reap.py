@@ -175,25 +175,14 @@ class Reaper:
         ]
 
     def reap(self) -> None:
-        """Go round by round through all zones until everything is proved gone or the deadline has passed."""
-        rounds = 0
-        while True:
-            rounds += 1
-            going = [removal for removal in self.removals if not removal.done]
-            for removal in going:
-                removal.machines()
-            for removal in going:
-                removal.storage()
-            if all(removal.done for removal in self.removals) or (self.check_mode and rounds >= servers.PROOF):
-                return
-            if not self.clock.nap():
-                return
+        """Go through all zones until everything is proved gone or the deadline has passed."""
+        servers.together(self.removals, self.clock)
 
     @property
     def left(self) -> str:
         """What is not proved gone in each zone, and why; in check mode only what could not be listed."""
         if self.check_mode:
-            reasons = [(removal.cloud.zone, " ".join(removal.unlisted.values())) for removal in self.removals]
+            reasons = [(removal.cloud.zone, " ".join(removal.not_listed.values())) for removal in self.removals]
         else:
             reasons = [(removal.cloud.zone, removal.left) for removal in self.removals]
         return " ".join(f"{zone}: {reason}" for zone, reason in reasons if reason)

@@ -388,8 +388,8 @@ class Runner:
         account.changed = bool(removal.seen)
         if self.module.check_mode:
             account.deleted = removal.seen
-            if removal.unlisted:
-                raise client.ScalewayError(" ".join(removal.unlisted.values()), kind="network")
+            if not removal.looked:
+                raise client.ScalewayError(" ".join(removal.not_listed.values()), kind="network")
             return
         account.deleted = removal.deleted
         self.after = self.leftovers = removal.leftovers

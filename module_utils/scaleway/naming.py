@@ -139,6 +139,14 @@ def server_name(run_id: str) -> str:
     return f"{TAG}-{check_run_id(run_id)}"
 
 
+def run_began(run_id: str | None) -> datetime | None:
+    """When a run began, read from its id (YYYYMMDD-HHMMSS-abcd, UTC); None when the id says no time."""
+    try:
+        return datetime.strptime((run_id or "")[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
 def reap_advice(run_id: str) -> str:
     """The next step for what of a run is not proved gone."""
     return (

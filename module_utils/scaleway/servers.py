@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.scaleway.client imp
 from ansible_collections.plexburst.core.plugins.module_utils.scaleway.naming import (
     Marks,
     read_marks,
+    run_began,
 )
 from ansible_collections.plexburst.core.plugins.module_utils.scaleway.offers import (
     SONIC_ARCH,
@@ -185,8 +186,8 @@ class Removal:
         self.clock = clock
         self.act = act
         self.kinds = tuple(kind for kind in KINDS if not (keep_ips and kind == "ip"))
-        self.seen: list[str] = []
-        """Names of what was there at some time."""
+        self.records: dict[str, ServerRecord | IpRecord | VolumeRecord] = {}
+        """What was there at some time, as it was last seen, by name."""
         self.kept: dict[str, dict[str, Any]] = {}
         """What is ours and not wanted, described, by name."""
         self.problems: dict[str, str] = {}
@@ -195,6 +196,7 @@ class Removal:
         """Why the last listing of a kind failed."""
         self._absent: dict[str, dict[str, int]] = {kind: {} for kind in self.kinds}
         self._empty = dict.fromkeys(self.kinds, 0)
+        self._listings = dict.fromkeys(self.kinds, 0)
         self._kept_roots: set[str] = set()
         self._tagged: set[str] = set()
         self._asked: dict[str, float] = {}
@@ -210,6 +212,22 @@ class Removal:
     def done(self) -> bool:
         """True when every kind is proved gone."""
         return all(count >= PROOF for count in self._empty.values())
+
+    @property
+    def looked(self) -> bool:
+        """True when every kind was listed as often as proof takes."""
+        return all(count >= PROOF for count in self._listings.values())
+
+    @property
+    def not_listed(self) -> dict[str, str]:
+        """Kinds that were not listed as often as proof takes, and why."""
+        short = [kind for kind, count in self._listings.items() if count < PROOF]
+        return {kind: self.unlisted.get(kind, "No time was left to list them twice.") for kind in short}
+
+    @property
+    def seen(self) -> list[str]:
+        """Names of what was there at some time."""
+        return list(self.records)
 
     @property
     def leftovers(self) -> list[str]:
@@ -248,19 +266,9 @@ class Removal:
     def run(self) -> None:
         """Go on until everything is proved gone, or the deadline has passed. A failed request raises nothing.
 
-        When only looking, as many rounds as proof takes are enough.
+        When only looking, as many listings as proof takes are enough.
         """
-        rounds = 0
-        while True:
-            rounds += 1
-            self.round()
-            if self.done or (not self.act and rounds >= PROOF) or not self.clock.nap():
-                return
-
-    def round(self) -> None:
-        """Look at each kind once, and take the next step of everything that was seen."""
-        self.machines()
-        self.storage()
+        together([self], self.clock)
 
     def machines(self) -> None:
         """The part of a round that asks the Instance API for servers and IPs."""
@@ -307,8 +315,7 @@ class Removal:
                 found[identity] = known
         for record in found.values():
             absent[record.id] = 0
-            if _name(kind, record.id) not in self.seen:
-                self.seen.append(_name(kind, record.id))
+            self.records[_name(kind, record.id)] = record
             roots: list[AttachedVolume] = _roots(record) if isinstance(record, ServerRecord) else []
             for root in roots:
                 self._absent[_place(root)].setdefault(root.id, 0)
@@ -323,6 +330,7 @@ class Removal:
             self._note(self.unlisted, kind, error)
             return None
         self.unlisted.pop(kind, None)
+        self._listings[kind] += 1
         wanted = []
         for record in records:
             marks = read_marks(record.tags)
@@ -390,6 +398,21 @@ class Removal:
         self.cloud.action(server.id, action)
         if action in _ENDS[:2]:
             self._asked[server.id] = self.clock.elapsed
+
+
+def together(removals: Sequence[Removal], clock: Clock) -> None:
+    """Run REMOVALS of several zones round by round, so that none waits for another's trouble.
+
+    Servers come first in every zone: they cost most, and Block Storage may hang.
+    """
+    while True:
+        going = [one for one in removals if not (one.done if one.act else one.looked)]
+        for removal in going:
+            removal.machines()
+        for removal in going:
+            removal.storage()
+        if all(one.done if one.act else one.looked for one in going) or not clock.nap():
+            return
 
 
 class ServerManager:
@@ -639,14 +662,6 @@ class ServerManager:
                 f"gone, so it may be billed. {removal.left}",
                 kind="leftovers",
             )
-
-
-def run_began(run_id: str | None) -> datetime | None:
-    """When a run began, read from its id (YYYYMMDD-HHMMSS-abcd, UTC); None when the id says no time."""
-    try:
-        return datetime.strptime((run_id or "")[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
-    except ValueError:
-        return None
 
 
 def overdue(now: datetime, older_than_hours: float | None = None) -> Callable[[Marks], bool]:
