@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ from typing import Any
 import pytest
 from ansible_collections.plexburst.core.plugins.module_utils.run_folder import RunFolder, acquire_lock
 
-from tests.modules.runner import run_module
+from tests import frugal
+from tests.modules.runner import REPO, run_module
 from tests.modules.scaleway_simulator import KEYS, Simulator, simulator
 
 ME = "20261201-100000-aaaa"
@@ -124,3 +127,76 @@ def test_nothing_is_said_only_after_two_whole_listings(cloud: Simulator, runs_di
     failed = look(cloud, runs_dir, wait_timeout=2)
     assert failed["failed"] and "may be billed unseen" in failed["msg"]
     assert "block volumes in fr-par-1" in failed["msg"] and "BlockStorageFullAccess" in failed["msg"]
+
+
+PLAY = """
+- name: Preflight
+  hosts: localhost
+  gather_facts: false
+  tasks:
+    - name: Begin
+      plexburst.core.run_begin:
+        runs_dir: "{{ runs_dir }}"
+    - name: Check
+      ansible.builtin.include_tasks: CASE
+      loop: "{{ cases }}"
+      loop_control:
+        loop_var: case
+"""
+CASE = f"""
+- name: Forget the case before
+  ansible.builtin.set_fact:
+    preflight_problems: []
+- name: Check
+  ansible.builtin.include_tasks: {REPO}/playbooks/checks/one.yml
+  vars:
+    check_name: other_runs
+    settings: "{{{{ {{'runs_dir': runs_dir, 'zone': 'fr-par-1', 'scw_config_file': config_file, 'scw_profile': '',
+      'provider': 'scaleway', 'other_runs': 'stop'}} | combine(case) }}}}"
+- name: Tell
+  ansible.builtin.copy:
+    dest: "{{{{ folder }}}}/{{{{ case.name }}}}.json"
+    mode: "0600"
+    content: "{{{{ {{'problems': preflight_problems,
+      'listing': (lookup('ansible.builtin.file', run_dir ~ '/state.json') | from_json).cloud.listing}} | to_json }}}}"
+"""
+
+
+def test_preflight_stops_for_another_run_unless_told_and_records_what_it_saw(
+    cloud: Simulator, runs_dir: Path, tmp_path: Path
+) -> None:
+    made = cloud.server(DEAD, state="present")
+    (runs_dir / ".lock").unlink()
+    (tmp_path / "case.yml").write_text(CASE, encoding="utf-8")
+    (tmp_path / "play.yml").write_text(PLAY.replace("CASE", str(tmp_path / "case.yml")), encoding="utf-8")
+    cases = [
+        {"name": "stop"},
+        {"name": "ignore", "other_runs": "ignore"},
+        {"name": "none", "provider": "none"},
+        {"name": "failed", "scw_config_file": "/nonexistent/scw.yaml"},
+    ]
+    values = {"runs_dir": str(runs_dir), "config_file": str(cloud.config_file), "cases": cases, "folder": str(tmp_path)}
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), str(tmp_path / "play.yml")]
+    done = subprocess.run(
+        [*command, "-i", "home,", "-e", json.dumps(values)],
+        cwd="/",
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "C.UTF-8", **frugal.environment()}
+        | {"ANSIBLE_COLLECTIONS_PATH": str(REPO / "collections")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    said = {case["name"]: json.loads((tmp_path / f"{case['name']}.json").read_text()) for case in cases}
+    (problem,) = said["stop"]["problems"]
+    assert problem.startswith("other_runs: 1 run(s) that are not alive here hold resources at Scaleway")
+    assert f"reap.yml -i home, -e plexburst_reap_run_id={DEAD}" in problem
+    assert "plexburst_other_runs=ignore" in problem
+    assert sorted(said["stop"]["listing"]["other_runs"][0]["resources"]) == sorted(made["created"])
+    assert said["ignore"]["problems"] == [] and "WARNING: other runs hold" in done.stdout
+    assert said["ignore"]["listing"]["at"] and said["ignore"]["listing"]["problem"] is None
+    assert said["none"]["problems"] == [] and said["none"]["listing"]["other_runs"] == []
+    assert said["none"]["listing"]["at"] is None and "plexburst_provider is none" in said["none"]["listing"]["problem"]
+    assert "/nonexistent/scw.yaml" in said["failed"]["problems"][0], "what was not listed is not nothing"
+    assert said["failed"]["listing"]["at"] is None and "/nonexistent" in said["failed"]["listing"]["problem"]
