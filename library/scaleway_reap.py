@@ -9,7 +9,9 @@ short_description: Remove what a run left behind at Scaleway
 version_added: 0.1.0
 description:
   - Removes every server, root volume, flexible IP and volume that plexburst made and that outlived its expiry, or
-    everything of one run, and proves it by listing again.
+    everything of one run, and proves it by two listings in a row that show nothing.
+  - Each kind (servers, IPs, block volumes, local volumes) and each zone is listed and removed on its own, so one that
+    cannot be listed does not keep the others; it is asked again until O(wait_timeout), and then named as not looked at.
   - What carries our tag and no expiry is kept and reported, unless it is named by O(run_id), O(older_than) or O(all).
   - Resources without our tags are never touched, but for the root volume that was made together with
     one of our servers.
@@ -31,10 +33,15 @@ options:
     type: bool
     default: false
   zones:
-    description: Availability zones to look in. The default zone of the configuration if empty.
+    description: Availability zones to look in. All of them if empty.
     type: list
     elements: str
     default: []
+  runs_dir:
+    description:
+      - Folder of the run folders. What the record of a run that is to be removed says it made, and does not say it
+        removed, is asked for by id as well. That finds a volume that was never tagged.
+    type: path
   wait_timeout:
     description: Seconds for everything together, waiting and retries included.
     type: int
@@ -88,7 +95,9 @@ deleted:
   type: list
   elements: str
 leftovers:
-  description: What should be gone and is not. Empty on success.
+  description:
+    - What should be gone and is not proved gone. Empty on success.
+    - One that begins with C(unknown/) is a kind of thing in a zone that could not be listed.
   returned: always
   type: list
   elements: str
@@ -122,15 +131,16 @@ kept:
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.plexburst.core.plugins.module_utils.run_folder import RunFolderError, recorded
 from ansible_collections.plexburst.core.plugins.module_utils.scaleway import naming
 
 try:
     from ansible_collections.plexburst.core.plugins.module_utils.scaleway import (
         client,
-        records,
         servers,
     )
 
@@ -152,67 +162,44 @@ class Reaper:
     """One call of the module over all zones: keeps the result complete whether it ends well or not."""
 
     def __init__(self, params: dict[str, Any], check_mode: bool) -> None:
-        self.wanted = wanted_by(params)
         self.check_mode = check_mode
         self.clock = servers.Clock(client.Deadline(params["wait_timeout"]), params["poll_interval"])
         cloud = client.connect(client.settings_from(params), request_timeout=params["request_timeout"])
         cloud.transport.deadline = self.clock.deadline
-        self.clouds = [cloud.in_zone(zone) for zone in dict.fromkeys(params["zones"] or [cloud.zone])]
-        self.before: list[str] = []
-        self.deleted: list[str] = []
-        self.leftovers: list[str] = []
-        self.kept: list[dict[str, Any]] = []
-        self.problems: list[str] = []
-
-    def _keep(self, present: servers.Holdings) -> None:
-        found: list[tuple[str, records.ServerRecord | records.IpRecord | records.VolumeRecord]] = [
-            *(("server", server) for server in present.servers),
-            *(("ip", ip) for ip in present.ips),
-            *(("volume", volume) for volume in present.volumes),
-        ]
-        self.kept += [
-            records.described(kind, record) for kind, record in found if not self.wanted(naming.read_marks(record.tags))
+        zones = list(dict.fromkeys(params["zones"])) or naming.all_zones(cloud.client.default_zone)
+        wanted = wanted_by(params)
+        made = recorded(Path(params["runs_dir"])) if params["runs_dir"] else {}
+        known = [name for name, run_id in made.items() if wanted(naming.Marks(True, run_id, None, None))]
+        self.removals = [
+            servers.Removal(cloud.in_zone(zone), wanted, self.clock, known=known, act=not check_mode) for zone in zones
         ]
 
     def reap(self) -> None:
-        """Go through all zones; a zone that cannot be asked does not keep the others from being cleaned."""
-        for cloud in self.clouds:
-            try:
-                present = servers.holdings(cloud, lambda marks: marks.ours)
-                doomed = servers.holdings(cloud, self.wanted).names
-                self.before += present.names
-                self._keep(
-                    servers.Holdings(
-                        present.servers,
-                        present.ips,
-                        tuple(volume for volume in present.volumes if f"volume/{volume.id}" not in doomed),
-                    )
-                )
-                if self.check_mode:
-                    self.deleted += doomed
-                elif doomed:
-                    self._remove(cloud)
-            except client.ScalewayError as error:
-                self.problems.append(f"{cloud.zone}: {error}")
+        """Go through all zones until everything is proved gone or the deadline has passed."""
+        servers.together(self.removals, self.clock)
 
-    def _remove(self, cloud: client.Scaleway) -> None:
-        removal = servers.Removal(cloud, self.wanted, self.clock)
-        try:
-            removal.run()
-        finally:
-            self.deleted += removal.deleted
-            self.leftovers += removal.leftovers
-            self.problems += removal.problems.values() if removal.leftovers else []
+    @property
+    def left(self) -> str:
+        """What is not proved gone in each zone, and why; in check mode only what could not be listed."""
+        if self.check_mode:
+            reasons = [(removal.cloud.zone, " ".join(removal.not_listed.values())) for removal in self.removals]
+        else:
+            reasons = [(removal.cloud.zone, removal.left) for removal in self.removals]
+        return " ".join(f"{zone}: {reason}" for zone, reason in reasons if reason)
 
     def result(self) -> dict[str, Any]:
         """Everything the module returns."""
-        after = [name for name in self.before if name not in self.deleted]
+        before = [name for removal in self.removals for name in [*removal.seen, *removal.kept]]
+        gone = [name for removal in self.removals for name in (removal.seen if self.check_mode else removal.deleted)]
         return {
-            "changed": bool(self.deleted),
-            "deleted": self.deleted,
-            "leftovers": self.leftovers,
-            "kept": self.kept,
-            "diff": {"before": {"resources": self.before}, "after": {"resources": after}},
+            "changed": bool(gone),
+            "deleted": gone,
+            "leftovers": [] if self.check_mode else [name for one in self.removals for name in one.leftovers],
+            "kept": [line for removal in self.removals for line in removal.kept.values()],
+            "diff": {
+                "before": {"resources": before},
+                "after": {"resources": [name for name in before if name not in gone]},
+            },
         }
 
 
@@ -224,6 +211,7 @@ def main() -> None:
             "older_than": {"type": "float"},
             "all": {"type": "bool", "default": False},
             "zones": {"type": "list", "elements": "str", "default": []},
+            "runs_dir": {"type": "path"},
             "wait_timeout": {"type": "int", "default": 600},
             "poll_interval": {"type": "float", "default": 2.0},
             "request_timeout": {"type": "float", "default": 30.0},
@@ -239,14 +227,15 @@ def main() -> None:
         module.fail_json(msg=missing_required_lib("scaleway>=2.12"), exception=IMPORT_ERROR)
     try:
         reaper = Reaper(module.params, module.check_mode)
-    except (ValueError, client.ScalewayError) as error:
+    except (ValueError, RunFolderError, client.ScalewayError) as error:
         module.fail_json(msg=str(error))
     reaper.reap()
-    if reaper.leftovers or reaper.problems:
-        left = f"{len(reaper.leftovers)} resources could not be removed and are billed: {', '.join(reaper.leftovers)}. "
+    if reaper.left:
         module.fail_json(
-            msg=(left if reaper.leftovers else "")
-            + (" ".join(reaper.problems) or "Run it again with a longer wait_timeout."),
+            msg=f"Not everything could be looked at, or proved gone within {module.params['wait_timeout']} s: it may "
+            f"still be there and billed. {reaper.left}",
+            advice="Run it again when Scaleway answers, with a longer wait_timeout if it only was slow. What it cannot "
+            "remove, remove by its id in Scaleway's console.",
             **reaper.result(),
         )
     module.exit_json(**reaper.result())

@@ -23,8 +23,9 @@ options:
     description:
       - V(running) makes the server, boots it, and waits until it runs and its public address is attached.
       - V(present) makes it and leaves it stopped.
-      - V(absent) removes the server from any state, its root volume and its flexible IP, and lists everything again
-        until a listing shows nothing. The module fails if something is left when O(wait_timeout) has passed.
+      - V(absent) removes the server from any state, its root volume and its flexible IP. Servers, IPs, block volumes
+        and local volumes are each listed and removed on their own until two listings in a row show nothing. A listing
+        that fails is repeated. The module fails if anything is not proved gone when O(wait_timeout) has passed.
     type: str
     choices: [absent, present, running]
     default: running
@@ -86,6 +87,13 @@ options:
     description: Whether to make a flexible IPv4 for the server.
     type: bool
     default: true
+  known:
+    description:
+      - What O(state=absent) has to ask for by id besides what its listings show, as C(server/ID), C(ip/ID) and
+        C(volume/ID). What a run's record says it made, for example.
+    type: list
+    elements: str
+    default: []
   ssh_user:
     description: Login of the host in the result RV(host).
     type: str
@@ -238,7 +246,9 @@ deleted:
   type: list
   elements: str
 leftovers:
-  description: What a last listing still shows of the run when it should be gone. Empty on success.
+  description:
+    - What of the run is not proved gone when it should be. Empty on success.
+    - One that begins with C(unknown/) is a kind of thing that could not be listed.
   returned: always
   type: list
   elements: str
@@ -337,7 +347,9 @@ class Runner:
         if not self.module.check_mode:
             server = manager.ensure()
             self.price = self._price_of(server.commercial_type)
-            self.after = self._holdings()
+            # Not listed again: a machine that runs must not be given up because a listing failed.
+            known = dict.fromkeys([*self.before, *account.created])
+            self.after = [name for name in known if name not in account.deleted]
             return
         self.after = list(self.before)
         if found is not None:
@@ -363,23 +375,28 @@ class Runner:
     def remove(self) -> None:
         """State absent."""
         account = self.manager.account
-        self.before = self._holdings()
-        account.changed = bool(self.before)
+        params = self.module.params
+        removal = servers.Removal(
+            self.cloud,
+            servers.of_run(self.wish.run_id),
+            self.clock,
+            known=params["known"],
+            act=not self.module.check_mode,
+        )
+        removal.run()
+        self.before = removal.seen
+        account.changed = bool(removal.seen)
         if self.module.check_mode:
-            account.deleted = list(self.before)
+            account.deleted = removal.seen
+            if not removal.looked:
+                raise client.ScalewayError(" ".join(removal.not_listed.values()), kind="network")
             return
-        removal = servers.Removal(self.cloud, servers.of_run(self.wish.run_id), self.clock)
-        try:
-            removal.run()
-        finally:
-            account.deleted = removal.deleted
-            self.after = self.leftovers = removal.leftovers
-        if removal.leftovers:
-            said = " ".join(removal.problems.values()) or "Scaleway accepted every request."
+        account.deleted = removal.deleted
+        self.after = self.leftovers = removal.leftovers
+        if not removal.done:
             raise client.ScalewayError(
-                f"{len(removal.leftovers)} resources of run {self.wish.run_id} were still there after "
-                f"{self.clock.deadline.seconds:.0f} s and are billed: {', '.join(removal.leftovers)}. {said} "
-                "Run reap.yml, or remove them in Scaleway's console.",
+                f"Not everything of run {self.wish.run_id} was proved gone within {self.clock.deadline.seconds:.0f} s, "
+                f"so it may still be there and billed. {removal.left}",
                 kind="leftovers",
             )
 
@@ -407,6 +424,7 @@ def main() -> None:
             "expires_at": {"type": "str"},
             "cloud_init": {"type": "str", "no_log": True},
             "public_ip": {"type": "bool", "default": True},
+            "known": {"type": "list", "elements": "str", "default": []},
             "ssh_user": {"type": "str", "default": "root"},
             "ssh_port": {"type": "int", "default": 22},
             "ssh_become": {"type": "bool"},
@@ -433,7 +451,8 @@ def main() -> None:
         else:
             runner.make()
     except client.ScalewayError as error:
-        module.fail_json(msg=str(error), kind=error.kind, **runner.result())
+        advice = {"advice": naming.reap_advice(runner.wish.run_id)} if error.kind == "leftovers" else {}
+        module.fail_json(msg=str(error), kind=error.kind, **advice, **runner.result())
     module.exit_json(**runner.result())
 
 

@@ -20,6 +20,17 @@ _SQLITE3 = (
 
 _TABLE: Sequence[tuple[tuple[str, ...], str]] = (
     (
+        ("that are not alive here hold resources at scaleway",),
+        (
+            "Run the command that the message names for each of those runs, or add -e plexburst_other_runs=ignore if "
+            "another controller works with them."
+        ),
+    ),
+    (
+        ("left at scaleway could not be listed",),
+        "Check https://status.scaleway.com and the API key's rights (InstancesFullAccess, BlockStorageFullAccess).",
+    ),
+    (
         ("sonic analysis is not possible",),
         (
             "Sonic analysis needs Plex Pass on the account, Plex 1.24 or newer and an x86-64 processor; "

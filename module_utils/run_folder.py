@@ -255,6 +255,27 @@ def living_run(runs_dir: Path) -> str:
     return ""
 
 
+def run_folders(runs_dir: Path) -> list[RunFolder]:
+    """All run folders of ``runs_dir``, the oldest first; none when there is no such folder."""
+    if not runs_dir.is_dir():
+        return []
+    paths = sorted(path for path in runs_dir.iterdir() if RUN_ID.match(path.name) and not path.is_symlink())
+    return [RunFolder(path) for path in paths if (path / "state.json").is_file()]
+
+
+def recorded(runs_dir: Path) -> dict[str, str]:
+    """What runs recorded as created in the cloud and not as deleted: run id by name, as ``volume/<id>``.
+
+    Raises RunFolderError when a record cannot be read.
+    """
+    made: dict[str, str] = {}
+    for folder in run_folders(runs_dir):
+        cloud = folder.state().get("cloud", {})
+        gone = set(cloud.get("deleted", []))
+        made.update({name: folder.path.name for name in cloud.get("created", []) if name not in gone})
+    return made
+
+
 def release_lock(runs_dir: Path, run_id: str) -> bool:
     """Give the lock back; False when this run does not hold it (any more)."""
     path = runs_dir / LOCK

@@ -83,7 +83,34 @@ PARTS: Mapping[str, dict[str, Any]] = {
             "egress_bytes": _COUNT,
         }
     ),
-    "cloud": _object({"created": _RESOURCES, "deleted": _RESOURCES, "leftovers": _RESOURCES}),
+    "cloud": _object(
+        {
+            "created": _RESOURCES,
+            "deleted": _RESOURCES,
+            "leftovers": _RESOURCES,
+            "listing": _object(
+                {
+                    "at": {**_TIME, "type": ["string", "null"], "description": "null: Scaleway was not looked at"},
+                    "problem": _WORDS,
+                    "other_runs": {
+                        "type": "array",
+                        "items": _object(
+                            {
+                                "run_id": {"type": "string"},
+                                "here": {"type": "boolean"},
+                                "resources": _RESOURCES,
+                                "since": _WORDS,
+                                "expires_at": _WORDS,
+                                "hourly_price": _AMOUNT,
+                                "billed": _AMOUNT,
+                                "commands": {"type": "array", "items": {"type": "string"}},
+                            }
+                        ),
+                    },
+                }
+            ),
+        }
+    ),
     "home": _object(
         {
             "installed": {"type": "boolean"},
@@ -185,7 +212,12 @@ _NOT_MEASURED: Mapping[str, Mapping[str, Any]] = {
         "tracks_per_minute": None,
     },
     "home": {"installed": False, "backup": None, "watch_state": {"kept": None, "conflicts": None}},
-    "cloud": {"created": [], "deleted": [], "leftovers": []},
+    "cloud": {
+        "created": [],
+        "deleted": [],
+        "leftovers": [],
+        "listing": {"at": None, "problem": "Scaleway was not asked", "other_runs": []},
+    },
 }
 _NO_INSTANCE = {
     "currency": "EUR",
@@ -286,6 +318,7 @@ def compose(
     finished = any(event["event"] == "result_checked" for event in events)
     status, failure = judge(events, state, finished=finished)
     cloud = {**_NOT_MEASURED["cloud"], **state.get("cloud", {})}
+    cloud["listing"] = _listing(cloud["listing"], str(started["at"]) if started else ended_at)
     cost_base = _UNKNOWN_COST if cloud["created"] else _NO_INSTANCE
     home = {**_NOT_MEASURED["home"], **state.get("home", {})}
     home["watch_state"] = {**_NOT_MEASURED["home"]["watch_state"], **home["watch_state"]}
@@ -307,6 +340,14 @@ def compose(
     more = {"plan": state.get("plan"), "partial": _short_of(state), "checkpoint": _checkpoint(state)}
     summary.update({key: value for key, value in more.items() if value})
     return summary
+
+
+def _listing(listing: Mapping[str, Any], began: str) -> dict[str, Any]:
+    """The listing of all of ours at Scaleway; one of an earlier time of this run proves nothing now."""
+    told = {**_NOT_MEASURED["cloud"]["listing"], **listing}
+    if told["at"] is not None and told["at"] < began:
+        return {"at": None, "problem": f"last listed at {told['at']}, before this playbook", "other_runs": []}
+    return told
 
 
 def _checkpoint(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -360,19 +401,37 @@ def headline(summary: Mapping[str, Any], report: str) -> list[str]:
         lines.append(f"  Cost: {cost['billed']:.4f} {cost['currency']} ({cost['instance_type']})")
     lines.append(f"  Home: {_home_words(summary['home'])}")
     lines.append(f"  Leftovers: {_leftover_words(summary['cloud'])}")
+    lines += [f"  Leftovers of other runs: {_other_words(run)}" for run in summary["cloud"]["listing"]["other_runs"]]
     lines.append(f"  Report: {report}")
     return lines
 
 
 def _leftover_words(cloud: Mapping[str, Any]) -> str:
     """What is left. What was made and not removed here is no leftover: it was kept as asked (plexburst_keep_instance)
-    and is billed, or it was gone when it was to be removed; the record does not tell which."""
+    and is billed, or it was gone when it was to be removed; the record does not tell which.
+
+    "none" is said only after a listing of everything of ours.
+    """
     if cloud["leftovers"]:
         return ", ".join(cloud["leftovers"])
+    listing = cloud["listing"]
+    words = "none" if listing["at"] else f"not looked at ({listing['problem']})"
+    if listing["at"] and listing["other_runs"]:
+        words = "none of this run"
     kept = [name for name in cloud["created"] if name not in cloud["deleted"]]
     if not kept:
-        return "none"
-    return f"none, but not removed by this run: {', '.join(kept)}; if kept, they are billed until release.yml ends that"
+        return words
+    return (
+        f"{words}, but not removed by this run: {', '.join(kept)}; if kept, they are billed until release.yml ends that"
+    )
+
+
+def _other_words(run: Mapping[str, Any]) -> str:
+    price = run["hourly_price"]
+    costs = "" if price is None else f" ({price:.4f} {_NO_INSTANCE['currency']} per hour)"
+    name = run["run_id"] or "without the tag of a run"
+    where = "" if run["here"] else ", not of this controller's runs folder"
+    return f"{name}{where}: {', '.join(run['resources'])}{costs}. Next: {' or '.join(run['commands'])}"
 
 
 def _home_words(home: Mapping[str, Any]) -> str:

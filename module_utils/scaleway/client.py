@@ -15,7 +15,8 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -324,7 +325,8 @@ _ADVICE = {
 }
 
 
-_KIND_OF_STATUS = {401: "denied_authentication", 403: "permissions_denied", 404: "not_found"}
+# Without a body that says so, a 404 is no "not_found": a proxy's page proves of no resource that it is gone.
+_KIND_OF_STATUS = {401: "denied_authentication", 403: "permissions_denied"}
 
 
 def _listed(values: Mapping[str, Any]) -> str:
@@ -394,16 +396,22 @@ class _OwnTransport:
         )
         if answer.status_code >= 400:
             raise error_from(answer, self.transport.redact)
-        return self._with_total(answer)
+        return self._with_total(answer, listing="page" in dict(flat))
 
     @staticmethod
-    def _with_total(answer: requests.Response) -> requests.Response:
-        """The Instance API tells the length of a list in a header; the SDK's types read it from the body."""
+    def _with_total(answer: requests.Response, *, listing: bool) -> requests.Response:
+        """The Instance API tells the length of a list in a header; the SDK's types read it from the body.
+
+        A page of a LISTING without its length is refused (ValueError): every real one has it, and the SDK would read
+        any other JSON object as a list of nothing.
+        """
         total = answer.headers.get("x-total-count")
         if total:
             body = answer.json()
             body["total_count"] = int(total)
             answer._content = json.dumps(body).encode()
+        elif listing and "total_count" not in answer.json():
+            raise ValueError("a page without total_count")
         return answer
 
 
@@ -454,6 +462,15 @@ class Scaleway:
                 "No Scaleway project is known: set project_id, SCW_DEFAULT_PROJECT_ID or default_project_id."
             )
 
+    @contextmanager
+    def attempts(self, number: int) -> Iterator[None]:
+        """Inside, a request is tried NUMBER times at most: for a caller that comes back by itself."""
+        before, self.transport.attempts = self.transport.attempts, number
+        try:
+            yield
+        finally:
+            self.transport.attempts = before
+
     def in_zone(self, zone: str) -> Scaleway:
         """The same account, transport and deadline in another zone."""
         client = Client.from_profile(self.client)
@@ -481,17 +498,30 @@ class Scaleway:
             found = getattr(answer, key)
             items += list(found.items()) if isinstance(found, dict) else list(found)
             total = int(getattr(answer, "total_count", 0) or 0)
-            if not found or (total and len(items) >= total):
+            if not found and len(items) < total:
+                raise ScalewayError(
+                    f"The list of {what} at Scaleway broke off: {total} were announced, {len(items)} came.",
+                    kind="unreadable",
+                )
+            if not found or len(items) >= total:
                 return items
         raise ScalewayError(f"The list of {what} at Scaleway does not end.", kind="unreadable")
 
     def _gone_is_none(self, call: Callable[[], T], what: str) -> T | None:
+        """CALL's answer, None when the API says itself that there is no such thing."""
         try:
             return self._read(call, what)
         except ScalewayError as error:
-            if error.status == 404:
+            if error.status == 404 and error.kind == "not_found":
                 return None
             raise
+
+    @staticmethod
+    def _named(thing: T | None, what: str) -> T:
+        """THING, which an answer of 200 must hold: an answer without it proves nothing."""
+        if thing is None:
+            raise ScalewayError(f"Scaleway's answer about {what} names none.", kind="unreadable")
+        return thing
 
     # --- reading
 
@@ -513,50 +543,59 @@ class Scaleway:
 
     def volumes(self, zone: str | None = None) -> list[VolumeRecord]:
         """All volumes of the project in ZONE: block storage first, then local ones."""
+        return [*self.block_volumes(zone), *self.local_volumes(zone)]
+
+    def block_volumes(self, zone: str | None = None) -> list[VolumeRecord]:
+        """All volumes that Block Storage, a service of its own, keeps for the project in ZONE."""
         where = zone or self.zone
-        block = self._pages(
+        found = self._pages(
             lambda page: self._block.list_volumes(include_deleted=False, zone=where, page=page, page_size=PAGE_SIZE),
             "volumes",
             "block volumes",
         )
-        local = self._pages(
+        return [VolumeRecord.of(volume, where) for volume in found]
+
+    def local_volumes(self, zone: str | None = None) -> list[VolumeRecord]:
+        """All volumes that the Instance API keeps for the project in ZONE."""
+        where = zone or self.zone
+        found = self._pages(
             lambda page: self._instance.list_volumes(zone=where, page=page, per_page=PAGE_SIZE),
             "volumes",
             "local volumes",
         )
-        records = [VolumeRecord.of(volume, where) for volume in block]
-        records += [
-            VolumeRecord(
-                id=volume.id,
-                name=volume.name,
-                zone=str(volume.zone or where),
-                kind=str(volume.volume_type),
-                size=int(volume.size or 0),
-                status=str(volume.state),
-                tags=tuple(volume.tags or ()),
-                references=("attached",) if volume.server else (),
-                server_ids=(volume.server.id,) if volume.server else (),
-            )
-            for volume in local
-        ]
-        return records
+        return [VolumeRecord.of_local(volume, where) for volume in found]
 
     def server(self, server_id: str) -> ServerRecord | None:
         """One server, None when it does not exist (any more)."""
         answer = self._gone_is_none(lambda: self._instance.get_server(server_id=server_id, zone=self.zone), "a server")
-        return ServerRecord.of(answer.server, self.zone) if answer and answer.server else None
+        return ServerRecord.of(self._named(answer.server, "a server"), self.zone) if answer else None
 
     def block_volume(self, volume_id: str) -> VolumeRecord | None:
         """One block volume, None when it does not exist (any more)."""
         answer = self._gone_is_none(lambda: self._block.get_volume(volume_id=volume_id, zone=self.zone), "a volume")
         return VolumeRecord.of(answer, self.zone) if answer else None
 
+    def local_volume(self, volume_id: str) -> VolumeRecord | None:
+        """One local volume, None when it does not exist (any more)."""
+        answer = self._gone_is_none(
+            lambda: self._instance.get_volume(volume_id=volume_id, zone=self.zone), "a local volume"
+        )
+        return VolumeRecord.of_local(self._named(answer.volume, "a local volume"), self.zone) if answer else None
+
+    def ip(self, ip_id: str) -> IpRecord | None:
+        """One flexible IP, None when it does not exist (any more)."""
+        answer = self._gone_is_none(lambda: self._instance.get_ip(ip=ip_id, zone=self.zone), "an IP")
+        return IpRecord.of(self._named(answer.ip, "an IP"), self.zone) if answer else None
+
     def user_data(self, server_id: str, key: str) -> bytes | None:
         """Content of a user data key, None when it is not set (the API says 404 with an empty body)."""
-        answer = self._gone_is_none(
-            lambda: self._instance.get_server_user_data(server_id=server_id, key=key, zone=self.zone), "user data"
-        )
-        return bytes(answer.content) if answer is not None else None
+        try:
+            answer = self._instance.get_server_user_data(server_id=server_id, key=key, zone=self.zone)
+        except ScalewayError as error:
+            if error.status == 404:
+                return None
+            raise
+        return bytes(answer.content)
 
     def offers(self, zone: str | None = None) -> dict[str, Offer]:
         """All instance types of ZONE with price and availability, by name."""

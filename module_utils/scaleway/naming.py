@@ -18,6 +18,19 @@ RUN_PREFIX = "plexburst-run="
 EXPIRES_PREFIX = "plexburst-expires="
 PROFILE_PREFIX = "plexburst-profile="
 
+ZONES = (
+    "fr-par-1",
+    "fr-par-2",
+    "fr-par-3",
+    "nl-ams-1",
+    "nl-ams-2",
+    "nl-ams-3",
+    "pl-waw-1",
+    "pl-waw-2",
+    "pl-waw-3",
+)
+"""Where the Instance and the Block Storage API exist, as the official SDK for Go says; Python's has no such list."""
+
 CLOUD_GROUP = "plex_cloud"
 """The Ansible group of every indexer."""
 
@@ -116,9 +129,30 @@ def read_marks(tags: Iterable[str]) -> Marks:
     )
 
 
+def all_zones(*more: str) -> list[str]:
+    """ZONES, and MORE: the zone somebody works in, should Scaleway have a new one."""
+    return list(dict.fromkeys([*(zone for zone in more if zone), *ZONES]))
+
+
 def server_name(run_id: str) -> str:
     """Name of a run's server, which is also its host name in the inventory."""
     return f"{TAG}-{check_run_id(run_id)}"
+
+
+def run_began(run_id: str | None) -> datetime | None:
+    """When a run began, read from its id (YYYYMMDD-HHMMSS-abcd, UTC); None when the id says no time."""
+    try:
+        return datetime.strptime((run_id or "")[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def reap_advice(run_id: str) -> str:
+    """The next step for what of a run is not proved gone."""
+    return (
+        f"When Scaleway answers again, run ansible-playbook reap.yml -e plexburst_reap_run_id={run_id}, with the same "
+        "inventory. What it cannot remove, remove by its id in Scaleway's console."
+    )
 
 
 def run_group(run_id: str) -> str:

@@ -14,6 +14,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.scaleway.naming imp
 if TYPE_CHECKING:
     from scaleway.block.v1.types import Volume
     from scaleway.instance.v1.types import Ip, Server
+    from scaleway.instance.v1.types import Volume as LocalVolume
 
 BLOCK_VOLUME = "sbs_volume"
 LOCAL_VOLUME = "l_ssd"
@@ -156,6 +157,7 @@ class VolumeRecord:
     tags: tuple[str, ...]
     references: tuple[str, ...] = field(default=())
     server_ids: tuple[str, ...] = field(default=())
+    created_at: str | None = None
 
     @classmethod
     def of(cls, volume: Volume, zone: str) -> VolumeRecord:
@@ -170,6 +172,23 @@ class VolumeRecord:
             tags=tuple(volume.tags or ()),
             references=tuple(str(reference.status) for reference in volume.references or ()),
             server_ids=tuple(reference.product_resource_id for reference in volume.references or ()),
+            created_at=_when(volume.created_at),
+        )
+
+    @classmethod
+    def of_local(cls, volume: LocalVolume, zone: str) -> VolumeRecord:
+        """Record of an SDK ``Volume`` of the Instance API; sizes in bytes."""
+        return cls(
+            id=volume.id,
+            name=volume.name,
+            zone=str(volume.zone or zone),
+            kind=str(volume.volume_type),
+            size=int(volume.size or 0),
+            status=str(volume.state),
+            tags=tuple(volume.tags or ()),
+            references=("attached",) if volume.server else (),
+            server_ids=(volume.server.id,) if volume.server else (),
+            created_at=_when(volume.creation_date),
         )
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ansible_collections.plexburst.core.plugins.module_utils.scaleway.client import (
     Deadline,
@@ -23,6 +23,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.scaleway.client imp
 from ansible_collections.plexburst.core.plugins.module_utils.scaleway.naming import (
     Marks,
     read_marks,
+    run_began,
 )
 from ansible_collections.plexburst.core.plugins.module_utils.scaleway.offers import (
     SONIC_ARCH,
@@ -32,12 +33,21 @@ from ansible_collections.plexburst.core.plugins.module_utils.scaleway.offers imp
     choose,
 )
 from ansible_collections.plexburst.core.plugins.module_utils.scaleway.records import (
+    LOCAL_VOLUME,
+    AttachedVolume,
     IpRecord,
     ServerRecord,
     VolumeRecord,
+    described,
 )
 
 T = TypeVar("T")
+R = TypeVar("R", ServerRecord, IpRecord, VolumeRecord)
+
+KINDS = ("server", "ip", "block volume", "local volume")
+"""What is listed on its own; the last word begins a thing's name. Block Storage is a service of its own."""
+PROOF = 2
+"""So many looks in a row must show nothing."""
 
 SHORTEST_POLL = 0.05
 """Seconds; only a simulator is asked that often."""
@@ -129,7 +139,7 @@ def holdings(cloud: Scaleway, wanted: Callable[[Marks], bool], known_volumes: It
     Anything else that a person attached to one of our machines (a volume of theirs, their own IP) is theirs, and stays.
     """
     servers = tuple(server for server in cloud.servers() if wanted(read_marks(server.tags)))
-    roots = {volume.id for server in servers for volume in server.volumes if volume.key == "0"} | set(known_volumes)
+    roots = {root.id for server in servers for root in _roots(server)} | set(known_volumes)
     return Holdings(
         servers=servers,
         ips=tuple(ip for ip in cloud.ips() if wanted(read_marks(ip.tags))),
@@ -137,71 +147,232 @@ def holdings(cloud: Scaleway, wanted: Callable[[Marks], bool], known_volumes: It
     )
 
 
-class Removal:
-    """Removes everything WANTED accepts and proves it: every round lists what is there and takes each thing's next
-    step.
+def _roots(server: ServerRecord) -> list[AttachedVolume]:
+    return [volume for volume in server.volumes if volume.key == "0"]
 
-    One thing that refuses to go does not keep the others; what Scaleway last said about it is kept in ``problems``.
+
+def _place(volume: AttachedVolume) -> str:
+    """The kind, as in KINDS, under which a server's volume is listed."""
+    return "local volume" if volume.kind == LOCAL_VOLUME else "block volume"
+
+
+def _name(kind: str, identity: str) -> str:
+    return f"{kind.rsplit(maxsplit=1)[-1]}/{identity}"
+
+
+class Removal:
+    """Removes everything WANTED accepts, and what KNOWN names (``server/<id>``, …), and proves that it is gone.
+
+    A round lists each kind on its own and takes each thing's next step. A listing that fails is a round without a
+    result for that kind: the others go on, and it is asked again until the deadline. Whatever was seen or is known, and
+    is not listed, is asked for by its id. A kind is proved gone by two rounds in a row in which its listing shows
+    nothing and every id is unknown to Scaleway: one empty page proves nothing.
+
+    ACT false only looks. ``leftovers`` and ``left`` say what is not proved gone, and why.
     """
 
     def __init__(
-        self, cloud: Scaleway, wanted: Callable[[Marks], bool], clock: Clock, *, keep_ips: bool = False
+        self,
+        cloud: Scaleway,
+        wanted: Callable[[Marks], bool],
+        clock: Clock,
+        *,
+        known: Iterable[str] = (),
+        keep_ips: bool = False,
+        act: bool = True,
     ) -> None:
         self.cloud = cloud
         self.wanted = wanted
-        self.keep_ips = keep_ips
         self.clock = clock
-        self.deleted: list[str] = []
-        self.leftovers: list[str] = []
+        self.act = act
+        self.kinds = tuple(kind for kind in KINDS if not (keep_ips and kind == "ip"))
+        self.records: dict[str, ServerRecord | IpRecord | VolumeRecord] = {}
+        """What was there at some time, as it was last seen, by name."""
+        self.kept: dict[str, dict[str, Any]] = {}
+        """What is ours and not wanted, described, by name."""
         self.problems: dict[str, str] = {}
-        self._roots: set[str] = set()
+        """What Scaleway last said about a thing that did not go."""
+        self.unlisted: dict[str, str] = {}
+        """Why the last listing of a kind failed."""
+        self._absent: dict[str, dict[str, int]] = {kind: {} for kind in self.kinds}
+        self._empty = dict.fromkeys(self.kinds, 0)
+        self._listings = dict.fromkeys(self.kinds, 0)
+        self._kept_roots: set[str] = set()
+        self._tagged: set[str] = set()
         self._asked: dict[str, float] = {}
         self._turn = 0
+        for name in known:
+            kind, _, identity = name.partition("/")
+            for place in (each for each in self.kinds if each.rsplit(maxsplit=1)[-1] == kind):
+                self._absent[place][identity] = 0
+
+    # --- what is left
+
+    @property
+    def done(self) -> bool:
+        """True when every kind is proved gone."""
+        return all(count >= PROOF for count in self._empty.values())
+
+    @property
+    def looked(self) -> bool:
+        """True when every kind was listed as often as proof takes."""
+        return all(count >= PROOF for count in self._listings.values())
+
+    @property
+    def not_listed(self) -> dict[str, str]:
+        """Kinds that were not listed as often as proof takes, and why."""
+        short = [kind for kind, count in self._listings.items() if count < PROOF]
+        return {kind: self.unlisted.get(kind, "No time was left to list them twice.") for kind in short}
+
+    @property
+    def seen(self) -> list[str]:
+        """Names of what was there at some time."""
+        return list(self.records)
+
+    @property
+    def leftovers(self) -> list[str]:
+        """What is not proved gone: names, and ``unknown/…`` for a kind that could not be listed well enough."""
+        return list(dict.fromkeys(name for names in self._left().values() for name in names))
+
+    @property
+    def deleted(self) -> list[str]:
+        """What was seen and is proved gone."""
+        left = self.leftovers
+        return [name for name in self.seen if name not in left] if self.act else []
+
+    def _left(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for kind in self.kinds:
+            names = [_name(kind, identity) for identity, count in self._absent[kind].items() if count < PROOF]
+            if not names and self._empty[kind] < PROOF:
+                names = [f"unknown/{kind}s in {self.cloud.zone}"]
+            if names:
+                found[kind] = names
+        return found
+
+    @property
+    def left(self) -> str:
+        """What is left of each kind, and what Scaleway said about it; empty when nothing is."""
+        sentences = []
+        for kind, names in self._left().items():
+            said = [self.unlisted[kind]] if kind in self.unlisted else []
+            said += [self.problems[name] for name in names if self.problems.get(name) not in (None, *said)]
+            reason = " ".join(said) or "Scaleway accepted every request."
+            sentences.append(f"{kind}s: {', '.join(names)} ({reason})")
+        return "; ".join(sentences)
+
+    # --- the way there
 
     def run(self) -> None:
-        """Go on until a listing shows nothing (``leftovers`` is empty then) or the deadline has passed."""
-        listed = False
-        while True:
-            try:
-                present = holdings(self.cloud, self.wanted, self._roots)
-            except ScalewayError:
-                if listed and self.clock.deadline.passed:
-                    return
-                raise
-            listed = True
-            if self.keep_ips:
-                present = replace(present, ips=())
-            now = present.names
-            self.deleted += [name for name in self.leftovers if name not in now]
-            self.leftovers = now
-            if not now or self.clock.deadline.passed:
-                return
-            self._round(present)
-            if not self.clock.nap():
-                return
+        """Go on until everything is proved gone, or the deadline has passed. A failed request raises nothing.
 
-    def _round(self, present: Holdings) -> None:
-        tags = {volume.id: volume.tags for volume in present.volumes}
-        for server in present.servers:
-            for root in (volume for volume in server.volumes if volume.key == "0"):
-                self._roots.add(root.id)
-                if not read_marks(tags.get(root.id, ())).ours:
-                    # Terminate only detaches block storage: untagged, nobody would ever find it again.
-                    self._try(f"volume/{root.id}", partial(self.cloud.tag_volume, root.id, root.kind, server.tags))
+        When only looking, as many listings as proof takes are enough.
+        """
+        together([self], self.clock)
+
+    def machines(self) -> None:
+        """The part of a round that asks the Instance API for servers and IPs."""
+        # The next round is the retry: one service that hangs must not keep the others waiting.
+        with self.cloud.attempts(2):
+            for server in self._look("server", self.cloud.servers, self.cloud.server):
+                self._remove_server(server)
+            if "ip" in self.kinds:
+                for ip in self._look("ip", self.cloud.ips, self.cloud.ip):
+                    if ip.server_id not in self._alive or self.clock.elapsed > ASK_AGAIN_SECONDS:
+                        self._try(f"ip/{ip.id}", partial(self.cloud.delete_ip, ip.id))
+
+    def storage(self) -> None:
+        """The part of a round that asks for volumes; Block Storage can be down alone."""
+        with self.cloud.attempts(2):
+            for volume in [
+                *self._look("local volume", self.cloud.local_volumes, self.cloud.local_volume),
+                *self._look("block volume", self.cloud.block_volumes, self.cloud.block_volume),
+            ]:
+                if not volume.references and not self._alive.intersection(volume.server_ids):
+                    self._try(f"volume/{volume.id}", partial(self.cloud.delete_volume, volume.id, volume.kind))
+
+    @property
+    def _alive(self) -> set[str]:
+        """Servers that Scaleway did not call unknown when it was last asked."""
+        return {identity for identity, count in self._absent["server"].items() if not count}
+
+    def _look(self, kind: str, listing: Callable[[], list[R]], one: Callable[[str], R | None]) -> list[R]:
+        """What of KIND is there, as far as Scaleway answers; keeps the account of what is absent."""
+        absent = self._absent[kind]
+        listed = self._listed(kind, listing)
+        found = {record.id: record for record in listed or ()}
+        answered = listed is not None
+        for identity in [each for each, count in absent.items() if each not in found and count < PROOF]:
+            try:
+                known = one(identity)
+            except ScalewayError as error:
+                answered = False
+                self._note(self.problems, _name(kind, identity), error)
+                continue
+            if known is None:
+                absent[identity] += 1
+            else:
+                found[identity] = known
+        for record in found.values():
+            absent[record.id] = 0
+            self.records[_name(kind, record.id)] = record
+            roots: list[AttachedVolume] = _roots(record) if isinstance(record, ServerRecord) else []
+            for root in roots:
+                self._absent[_place(root)].setdefault(root.id, 0)
+        self._empty[kind] = self._empty[kind] + 1 if answered and not found else 0
+        return list(found.values())
+
+    def _listed(self, kind: str, listing: Callable[[], list[R]]) -> list[R] | None:
+        """What a listing shows of what is to go; None when it failed, which ``unlisted`` then explains."""
+        try:
+            records = listing()
+        except ScalewayError as error:
+            self._note(self.unlisted, kind, error)
+            return None
+        self.unlisted.pop(kind, None)
+        self._listings[kind] += 1
+        wanted = []
+        for record in records:
+            marks = read_marks(record.tags)
+            if record.id in self._absent[kind] or self.wanted(marks):
+                wanted.append(record)
+            elif marks.ours or record.id in self._kept_roots:
+                self._keep(kind, record)
+        return wanted
+
+    def _keep(self, kind: str, record: ServerRecord | IpRecord | VolumeRecord) -> None:
+        self.kept[_name(kind, record.id)] = described(kind.rsplit(maxsplit=1)[-1], record)
+        if isinstance(record, ServerRecord):
+            self._kept_roots |= {root.id for root in _roots(record)}
+
+    @staticmethod
+    def _note(where: dict[str, str], name: str, error: ScalewayError) -> None:
+        """Keep what Scaleway said; that no time was left says less than what it said before."""
+        if error.kind == "deadline":
+            where.setdefault(name, str(error))
+        else:
+            where[name] = str(error)
+
+    def _remove_server(self, server: ServerRecord) -> None:
+        untagged = [root for root in _roots(server) if root.id not in self._tagged]
+        for root in untagged if read_marks(server.tags).ours else []:
+            # Terminate only detaches block storage: without tags it is found by those alone who know its id.
+            self._try(f"volume/{root.id}", partial(self._tag, root, server.tags))
+        patience = min(ASK_AGAIN_SECONDS, self.clock.deadline.seconds / 4)
+        if all(root.id in self._tagged for root in untagged) or self.clock.elapsed >= patience:
             self._try(f"server/{server.id}", partial(self._end_server, server))
-        alive = {server.id for server in present.servers}
-        for ip in present.ips:
-            if ip.server_id not in alive or self.clock.elapsed > ASK_AGAIN_SECONDS:
-                self._try(f"ip/{ip.id}", partial(self.cloud.delete_ip, ip.id))
-        for volume in present.volumes:
-            if not volume.references and not alive.intersection(volume.server_ids):
-                self._try(f"volume/{volume.id}", partial(self.cloud.delete_volume, volume.id, volume.kind))
+
+    def _tag(self, root: AttachedVolume, tags: Sequence[str]) -> None:
+        self.cloud.tag_volume(root.id, root.kind, tags)
+        self._tagged.add(root.id)
 
     def _try(self, name: str, step: Callable[[], None]) -> None:
+        if not self.act:
+            return
         try:
             step()
         except ScalewayError as error:
-            self.problems[name] = str(error)
+            self._note(self.problems, name, error)
         else:
             self.problems.pop(name, None)
 
@@ -227,6 +398,21 @@ class Removal:
         self.cloud.action(server.id, action)
         if action in _ENDS[:2]:
             self._asked[server.id] = self.clock.elapsed
+
+
+def together(removals: Sequence[Removal], clock: Clock) -> None:
+    """Run REMOVALS of several zones round by round, so that none waits for another's trouble.
+
+    Servers come first in every zone: they cost most, and Block Storage may hang.
+    """
+    while True:
+        going = [one for one in removals if not (one.done if one.act else one.looked)]
+        for removal in going:
+            removal.machines()
+        for removal in going:
+            removal.storage()
+        if all(one.done if one.act else one.looked for one in going) or not clock.nap():
+            return
 
 
 class ServerManager:
@@ -319,8 +505,7 @@ class ServerManager:
                     if self.server is not None:
                         self._discard(self.server)
             if address is not None:
-                self.cloud.delete_ip(address.id)
-                self.account.deleted.append(f"ip/{address.id}")
+                self._remove(keep_ips=False)
         raise self._no_capacity()
 
     def _no_capacity(self) -> ScalewayError:
@@ -457,25 +642,26 @@ class ServerManager:
 
     def _discard(self, server: ServerRecord) -> None:
         """Remove a server that cannot boot, and its root volume, and keep the IP for the next type."""
-        removal = Removal(self.cloud, of_run(self.wish.run_id), self.clock, keep_ips=True)
-        removal.run()
-        self.account.changed = True
-        self.account.deleted += removal.deleted
-        if removal.leftovers:
-            raise ScalewayError(
-                f"The server {server.id} cannot boot and could not be removed either (left: "
-                f"{', '.join(removal.leftovers)}). Run reap.yml.",
-                kind="leftovers",
-            )
+        self._remove(keep_ips=True, known=[f"server/{server.id}"])
         self.server = None
 
-
-def run_began(run_id: str | None) -> datetime | None:
-    """When a run began, read from its id (YYYYMMDD-HHMMSS-abcd, UTC); None when the id says no time."""
-    try:
-        return datetime.strptime((run_id or "")[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
-    except ValueError:
-        return None
+    def _remove(self, *, keep_ips: bool, known: Iterable[str] = ()) -> None:
+        """Remove what this run made; ScalewayError (leftovers) when that is not proved at the deadline."""
+        account = self.account
+        made = [name for name in account.created if name not in account.deleted]
+        removal = Removal(
+            self.cloud, of_run(self.wish.run_id), self.clock, known=dict.fromkeys([*made, *known]), keep_ips=keep_ips
+        )
+        removal.run()
+        account.changed = True
+        account.deleted += removal.deleted
+        if not removal.done:
+            refused = "; ".join(f"{refusal.type}: {refusal.reason}" for refusal in account.tried)
+            raise ScalewayError(
+                f"No wanted instance type could be used so far ({refused}), and what was made for it is not proved "
+                f"gone, so it may be billed. {removal.left}",
+                kind="leftovers",
+            )
 
 
 def overdue(now: datetime, older_than_hours: float | None = None) -> Callable[[Marks], bool]:

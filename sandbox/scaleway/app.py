@@ -33,6 +33,7 @@ class App(Simulator):
         )
         self.lock = threading.RLock()
         self.ticks: list[Callable[[float], None]] = []
+        self._emptied: dict[str, int] = {}
         self._end = threading.Event()
         self._clock = threading.Thread(target=self._run_clock, daemon=True, name="clock")
         self.route("GET", "/_sandbox/ledger", self._ledger)
@@ -57,18 +58,38 @@ class App(Simulator):
         """Faults first (a gateway fails before anybody is asked who they are), then the key."""
         assert self.faults is not None  # noqa: S101 - given in __init__
         self._hang()
-        if self.faults.take("rate_limit"):
-            raise errors.typed(429, "too_many_requests", "too many requests: slow down")
+        block = request.path.startswith("/block/")
+        if self.faults.take("rate_limit") or (block and self.faults.take("block_rate_limit")):
+            return Response(429)
+        if block and (status := self.fault("block_down")) is not None:
+            raise errors.block_down(status)
         if self.faults.take("error_500"):
             raise errors.typed(500, "internal_error", "internal error")
         if self.faults.take("error_html"):
             return Response.text("<html><body><h1>502 Bad Gateway</h1></body></html>", 502, "text/html")
+        if self.faults.take("html_page"):
+            return Response.text("<html><body><h1>Sign in to this network</h1></body></html>", 200, "text/html")
         token = request.header("x-auth-token")
         if not token:
             raise errors.denied("invalid_argument")
         if token != self.settings.secret_key:
             raise errors.denied("not_found")
-        return None
+        return self._empty_list(request)
+
+    def _empty_list(self, request: Request) -> Response | None:
+        """Fault `empty_lists`: the first n times that each list of things is asked for, it shows nothing."""
+        times = self.fault("empty_lists")
+        if times is None:
+            self._emptied.clear()
+            return None
+        name = request.path.rpartition("/")[2]
+        if request.method != "GET" or name not in ("servers", "ips", "volumes") or "/products/" in request.path:
+            return None
+        with self.lock:
+            self._emptied[request.path] = self._emptied.get(request.path, 0) + 1
+            if self._emptied[request.path] > int(times):
+                return None
+        return (modern_page if request.path.startswith("/block/") else instance_page)(request, name, [])
 
     def fallback(self, request: Request, allowed: list[str]) -> Response:
         """A route nobody wrote: loud and typed, so that a test fails for the right reason."""

@@ -65,3 +65,10 @@ def transient(resource: str, resource_id: str, state: str) -> Reply:
         resource_id=resource_id,
         current_state=state,
     )
+
+
+def block_down(status: int) -> Reply:
+    """Block Storage alone is down (any 5xx [?]: none was recorded), or refuses this key (403)."""
+    if status == 403:
+        return forbidden("read", "block_volume")
+    return typed(status, "internal_error", "service unavailable")

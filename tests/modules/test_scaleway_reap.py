@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +64,33 @@ def test_an_untagged_root_volume_is_found_through_its_server(cloud: Simulator) -
     done = reap(cloud)
     assert f"volume/{volume}" in done["deleted"]
     assert cloud.alive() == []
+
+
+def test_block_storage_that_is_down_does_not_keep_the_reaper_from_the_rest(cloud: Simulator) -> None:
+    made = cloud.server("old-2", state="present", expires_at=PAST)
+    volume = next(name for name in made["created"] if name.startswith("volume/"))
+    cloud.faults(block_down=503)
+    failed = reap(cloud, zones=["fr-par-1", "nl-ams-1"], wait_timeout=10)
+    assert failed["failed"] and "503" in failed["msg"]
+    assert failed["leftovers"] == [volume, "unknown/block volumes in nl-ams-1"]
+    assert [f"volume/{entry['id']}" for entry in cloud.alive()] == [volume]
+    cloud.faults(empty_lists=1)
+    assert reap(cloud, zones=["fr-par-1"])["deleted"] == [volume], "one empty list proves nothing"
+
+
+def test_every_zone_is_looked_in_and_what_a_record_knows(cloud: Simulator, tmp_path: Path) -> None:
+    made = cloud.server("far-1", state="present", zone="nl-ams-2", expires_at=PAST)
+    volume = next(name for name in made["created"] if name.startswith("volume/"))
+    run = tmp_path / "runs" / "20261122-071500-ab12"
+    run.mkdir(parents=True)
+    lost = cloud.call(
+        "POST", "/block/v1/zones/fr-par-1/volumes", project_id=KEYS["project_id"], from_empty={"size": 10**9}
+    )["id"]
+    record = {"run_id": run.name, "cloud": {"created": [f"volume/{lost}", "ip/gone"], "deleted": ["ip/gone"]}}
+    (run / "state.json").write_text(json.dumps(record))
+    assert volume in reap(cloud, runs_dir=str(run.parent))["deleted"]
+    assert [entry["id"] for entry in cloud.alive()] == [lost], "a volume without an expiry is removed only when named"
+    assert reap(cloud, runs_dir=str(run.parent), run_id=run.name)["deleted"] == [f"volume/{lost}"]
 
 
 def test_info_tells_prices_stock_image_and_what_is_ours(cloud: Simulator) -> None:

@@ -140,6 +140,43 @@ def test_passing_trouble_at_the_api_is_waited_out(cloud: Simulator, fault: dict[
     assert len(cloud.alive(f"plexburst-run={run_id}")) == 3, "a request that was repeated made a second thing"
 
 
+@pytest.mark.parametrize("fault", [{"block_rate_limit": 12}, {"html_page": 1}, {"empty_lists": 1}])
+def test_passing_trouble_does_not_end_a_removal(cloud: Simulator, fault: dict[str, int]) -> None:
+    run_id = "leave-" + next(iter(fault)).replace("_", "-")
+    made = cloud.server(run_id, state="present")
+    cloud.faults(**fault)
+    gone = cloud.absent(run_id, wait_timeout=60)
+    assert not gone["failed"] and sorted(gone["deleted"]) == sorted(made["created"]), gone
+    assert cloud.alive(run_id) == []
+
+
+def test_block_storage_that_is_down_keeps_neither_server_nor_address(cloud: Simulator) -> None:
+    run_id = "block-403"
+    made = cloud.server(run_id)
+    volume = next(name for name in made["created"] if name.startswith("volume/"))
+    cloud.faults(block_down=403)
+    failed = cloud.absent(run_id, wait_timeout=10)
+    assert failed["failed"] and failed["kind"] == "leftovers", failed
+    assert failed["leftovers"] == [volume] and volume in failed["msg"]
+    assert "BlockStorageFullAccess" in failed["msg"]
+    assert f"reap.yml -e plexburst_reap_run_id={run_id}" in failed["advice"]
+    assert [f"{entry['kind']}/{entry['id']}" for entry in cloud.alive(run_id)] == [volume]
+    cloud.faults()
+    assert cloud.absent(run_id)["deleted"] == [volume]
+
+
+def test_an_untagged_volume_that_the_record_knows_is_removed_by_its_id(cloud: Simulator) -> None:
+    made = cloud.server("known-1", state="present")
+    volume = next(name for name in made["created"] if name.startswith("volume/"))
+    cloud.call("PATCH", f"/block/v1/zones/fr-par-1/volumes/{volume.removeprefix('volume/')}", tags=[])
+    server = made["server"]["id"]
+    cloud.call("DELETE", f"/instance/v1/zones/fr-par-1/servers/{server}")
+    cloud.absent("known-1")
+    assert [entry["id"] for entry in cloud.alive(volume.removeprefix("volume/"))], "no tag says that it is ours"
+    gone = cloud.absent("known-1", known=made["created"])
+    assert gone["deleted"] == [volume]
+
+
 def test_an_api_that_hangs_ends_at_the_deadline(cloud: Simulator) -> None:
     cloud.faults(hang=60)
     began = time.monotonic()

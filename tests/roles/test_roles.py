@@ -393,7 +393,8 @@ def test_a_cloud_that_cannot_be_asked_is_no_proof_that_nothing_is_left(tmp_path:
     )
     done = playbook.run("absent")
     assert done.returncode != 0
-    assert '"scaleway_instance_leftovers": ["unknown/Scaleway could not be asked; run reap.yml' in done.stdout
+    assert '"scaleway_instance_leftovers": ["unknown/servers in fr-par-1", "unknown/ips in fr-par-1"' in done.stdout
+    assert "reap.yml -e plexburst_reap_run_id=20261126-120000-abcd" in done.stdout
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -177,7 +177,20 @@ def test_what_a_dead_controller_left_is_collected(sandbox: Sandbox, runs: Path) 
     assert home(sandbox) == before
     assert home_preferences(sandbox.state) != prefs, "home is still frozen"
 
-    collected = play(sandbox, runs, "collect.yml")
+    # Its server is billed on: the next run names it and the command, and pays for nothing.
+    dead, billed = (runs / "latest").resolve().name, alive(sandbox.ledger())
+    stopped = play(sandbox, runs, "delta_sync.yml")
+    assert stopped.rc != 0
+    failure = stopped.summary["failure"]
+    assert failure["phase"] == "preflight"
+    assert all(f"{row['kind']}/{row['id']}" in failure["message"] for row in billed)
+    command = f"collect.yml -i {REPO / 'inventory' / 'sandbox'} -e plexburst_run={dead}"
+    assert command in failure["message"]
+    assert "Leftovers: none of this run" in stopped.output
+    assert f"Leftovers of other runs: {dead}" in stopped.output
+    assert {row["id"] for row in alive(sandbox.ledger())} == {row["id"] for row in billed}
+
+    collected = play(sandbox, runs, "collect.yml", plexburst_run=dead)
     assert collected.rc == 0, collected.output[-3000:]
     music = {file for file in files_of_remote(sandbox.state) if file.startswith("/Media/Music/")}
     assert music <= set(home(sandbox).parts)
@@ -186,6 +199,7 @@ def test_what_a_dead_controller_left_is_collected(sandbox: Sandbox, runs: Path) 
     assert sandbox.devices() == devices
     assert collected.summary["home"]["installed"] is True
     assert collected.summary["cloud"]["leftovers"] == []
+    assert "Leftovers: none\n" in collected.output
 
 
 def _sonic_has_begun(runs: Path, not_this: Path) -> bool:

@@ -62,17 +62,52 @@ def test_quota_refuses_the_server_and_leaves_the_address_that_was_made_before(cl
     assert [one.id for one in cloud.instance.list_ips(tags=["before"]).ips] == [ip.id]
 
 
-@pytest.mark.parametrize(
-    ("fault", "status", "kind"), [("rate_limit", 429, "too_many_requests"), ("error_500", 500, "internal_error")]
-)
-def test_a_counted_fault_ends_by_itself(cloud: Cloud, fault: str, status: int, kind: str) -> None:
-    cloud.set_faults(**{fault: 2})
+def test_a_counted_fault_ends_by_itself(cloud: Cloud) -> None:
+    cloud.set_faults(error_500=2)
     for _ in range(2):
         with pytest.raises(ScalewayException) as raised:
             cloud.instance.list_servers()
-        assert (error_of(raised.value)[0], error_of(raised.value)[1]["type"]) == (status, kind)
+        assert (error_of(raised.value)[0], error_of(raised.value)[1]["type"]) == (500, "internal_error")
     cloud.instance.list_servers()
     assert requests.get(f"{cloud.url}/_sandbox/faults", timeout=5).json() == {}
+
+
+def test_too_many_requests_are_refused_without_a_word(cloud: Cloud) -> None:
+    cloud.set_faults(rate_limit=1)
+    refused = cloud.raw("GET", "servers")
+    assert (refused.status_code, refused.content) == (429, b"")
+    assert "retry-after" not in refused.headers
+
+
+def block(cloud: Cloud) -> requests.Response:
+    return cloud.raw("GET", "/block/v1/zones/fr-par-1/volumes?page=1")
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"), [({"block_down": 503}, 503), ({"block_down": 403}, 403), ({"block_rate_limit": 1}, 429)]
+)
+def test_block_storage_fails_alone(cloud: Cloud, fault: dict[str, int], status: int) -> None:
+    cloud.set_faults(**fault)
+    assert cloud.raw("GET", "servers").status_code == 200
+    assert block(cloud).status_code == status
+    cloud.set_faults()
+    assert block(cloud).json()["total_count"] >= 0
+
+
+def test_lists_show_nothing_once_each(cloud: Cloud) -> None:
+    ip = cloud.instance.create_ip(tags=["mine"]).ip
+    assert ip is not None
+    cloud.set_faults(empty_lists=1)
+    first, second = cloud.raw("GET", "ips"), cloud.raw("GET", "ips")
+    assert (first.json(), first.headers["x-total-count"]) == ({"ips": []}, "0")
+    assert ip.id in [one["id"] for one in second.json()["ips"]]
+    assert cloud.instance.get_ip(ip=ip.id).ip, "by its id it was there all the time"
+
+
+def test_a_page_of_somebody_else_comes_with_200(cloud: Cloud) -> None:
+    cloud.set_faults(html_page=1)
+    page = cloud.raw("GET", "servers")
+    assert (page.status_code, page.headers["content-type"].split(";")[0]) == (200, "text/html")
 
 
 def test_a_gateway_error_is_html_which_the_sdk_cannot_read(cloud: Cloud) -> None:

@@ -120,13 +120,53 @@ def test_leftovers_are_a_failure() -> None:
 
 
 def test_nothing_that_is_billed_is_called_nothing() -> None:
-    def told(cloud: dict[str, list[str]]) -> str:
+    def told(cloud: dict[str, Any]) -> str:
+        cloud = {"listing": {"at": END, "problem": None, "other_runs": []}, **cloud}
         return next(line for line in headline(whole({**STATE, "cloud": cloud}), "/r") if "Leftovers" in line)
 
     assert told({"created": ["ip/1"], "deleted": ["ip/1"], "leftovers": []}) == "  Leftovers: none"
     words = told({"created": ["server/1"], "deleted": [], "leftovers": []})
     assert "not removed by this run: server/1; if kept, they are billed" in words
     assert "unknown" in told({"created": ["server/1"], "deleted": [], "leftovers": ["unknown/not asked"]})
+
+
+OTHER = {
+    "run_id": "20261120-071500-ab12",
+    "here": False,
+    "resources": ["server/9", "ip/9"],
+    "since": AT,
+    "expires_at": None,
+    "hourly_price": 0.19074,
+    "billed": None,
+    "commands": ["ansible-playbook reap.yml -e plexburst_reap_run_id=20261120-071500-ab12"],
+}
+
+
+@pytest.mark.parametrize(
+    ("listing", "words"),
+    [
+        (None, ["not looked at (Scaleway was not asked)"]),
+        ({"at": None, "problem": "plexburst_provider is none"}, ["not looked at (plexburst_provider is none)"]),
+        ({"at": END, "problem": None, "other_runs": []}, ["none"]),
+        (
+            {"at": "2026-11-21T07:15:00.000Z", "problem": None},
+            ["not looked at (last listed at 2026-11-21T07:15:00.000Z"],
+        ),
+        (
+            {"at": END, "problem": None, "other_runs": [OTHER]},
+            [
+                "none of this run",
+                "20261120-071500-ab12, not of this controller's runs folder: server/9, ip/9 (0.1907 EUR per hour). ",
+            ],
+        ),
+    ],
+)
+def test_no_leftovers_is_said_only_after_a_listing_of_all_of_ours(listing: Any, words: list[str]) -> None:
+    state = {**STATE, "cloud": {**STATE["cloud"], **({"listing": listing} if listing else {})}}
+    lines = [line.partition(": ")[2] for line in headline(whole(state), "/r") if "Leftovers" in line]
+    assert len(lines) == len(words)
+    assert all(line.startswith(word) for line, word in zip(lines, words, strict=True))
+    assert ("none" in lines[0].split()) == (words[0] == "none" or "none of" in words[0])
 
 
 def test_a_run_that_just_ended_has_failed() -> None:

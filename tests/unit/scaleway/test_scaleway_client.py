@@ -121,9 +121,13 @@ def answer(status: int, body: Any = None, **headers: str) -> tuple[int, dict[str
     return status, headers, b"" if body is None else json.dumps(body).encode()
 
 
+def listed(name: str, total: int, *items: Any) -> tuple[int, dict[str, str], bytes]:
+    return answer(200, {name: list(items)}, **{"x-total-count": str(total)})
+
+
 def test_reads_are_tried_again_with_growing_pauses(api: Any) -> None:
     naps: list[float] = []
-    api.answers += [answer(500), answer(429, **{"retry-after": "7"}), answer(503), answer(200, {"servers": []})]
+    api.answers += [answer(500), answer(429, **{"retry-after": "7"}), answer(503), listed("servers", 0)]
     assert cloud_at(api, naps).servers() == []
     assert len(api.seen) == 4
     assert naps[0] < 1 and 5 < naps[1] < 9 and naps[2] > naps[1]
@@ -144,20 +148,45 @@ def test_a_post_that_was_refused_for_its_rate_is_repeated(api: Any) -> None:
     assert sent == {"project": PROJECT, "tags": ["plexburst"], "type": "routed_ipv4"}
 
 
-def test_lists_end_at_their_total_and_at_an_empty_page(api: Any) -> None:
+def test_a_list_ends_at_its_total(api: Any) -> None:
     one = {"id": "1", "tags": [], "zone": "fr-par-1", "address": "51.15.0.1"}
-    api.answers += [answer(200, {"ips": [one]}, **{"x-total-count": "1"})]
+    api.answers += [listed("ips", 1, one)]
     assert len(cloud_at(api).ips()) == 1
-    api.answers += [answer(200, {"ips": [one]}), answer(200, {"ips": []})]
-    assert len(cloud_at(api).ips()) == 1
+    api.answers += [listed("ips", 2, one), listed("ips", 2, {**one, "id": "2"})]
+    assert len(cloud_at(api).ips()) == 2
     assert len(api.seen) == 3
 
 
-def test_a_missing_thing_with_an_empty_body_is_none_and_not_a_crash(api: Any) -> None:
-    api.answers += [answer(404), answer(404)]
+@pytest.mark.parametrize(
+    "page",
+    [
+        (200, {"x-total-count": "3"}, b'{"ips": []}'),
+        (200, {}, b'{"ips": []}'),
+        (200, {}, b"{}"),
+        (200, {}, b'{"message": "maintenance"}'),
+        (200, {}, b""),
+    ],
+)
+def test_a_page_that_is_no_list_is_not_read_as_a_list_of_nothing(api: Any, page: Any) -> None:
+    api.answers += [page]
+    with pytest.raises(client.ScalewayError) as caught:
+        cloud_at(api).ips()
+    assert caught.value.kind == "unreadable"
+
+
+def test_only_the_apis_own_words_say_that_a_thing_is_gone(api: Any) -> None:
+    gone = {"type": "not_found", "message": "resource is not found", "resource": "instance_server", "resource_id": "1"}
+    api.answers += [answer(404, gone), answer(404), (404, {}, b"<html>404</html>"), answer(200, {"server": None})]
     cloud = cloud_at(api)
-    assert cloud.user_data("1", "cloud-init") is None
     assert cloud.server("1") is None
+    for _ in range(3):
+        with pytest.raises(client.ScalewayError):
+            cloud.server("1")
+
+
+def test_user_data_that_is_not_set_has_an_empty_body(api: Any) -> None:
+    api.answers += [answer(404)]
+    assert cloud_at(api).user_data("1", "cloud-init") is None
 
 
 def test_html_instead_of_json_is_a_sentence(api: Any) -> None:
@@ -223,4 +252,4 @@ def test_the_sdk_without_our_wrapper_would_crash_on_an_empty_error() -> None:
     response._content = b""
     with pytest.raises(requests.JSONDecodeError):
         response.json()
-    assert client.error_from(response).kind == "not_found"
+    assert client.error_from(response).kind == "refused"

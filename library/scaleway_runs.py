@@ -1,0 +1,257 @@
+#!/usr/bin/python
+# Copyright: plexburst contributors
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: scaleway_runs
+short_description: What runs that are not alive hold at Scaleway
+version_added: 0.1.0
+description:
+  - Lists every server, flexible IP and volume of ours in every zone, twice, and returns what belongs to runs that do
+    not hold the lock of the runs folder, since when, what it costs, and the commands that end that.
+  - Fails when anything could not be listed, because what was not looked at may be billed.
+  - A run of another controller holds a lock that cannot be seen here, so whether it is alive cannot be told. It is
+    returned with RV(other_runs[].here=false).
+  - Changes nothing. Runs on the controller.
+author:
+  - plexburst contributors (@plexburst)
+requirements:
+  - python >= 3.11
+  - scaleway >= 2.12
+options:
+  run_id:
+    description: The run that asks. What it holds is not among RV(other_runs).
+    type: str
+    required: true
+  runs_dir:
+    description:
+      - Folder of the run folders. The run that holds its lock is alive.
+      - What records in it say was made and not removed is asked for by id in O(zone), too.
+    type: path
+    required: true
+  inventory:
+    description: Inventory sources, for the commands.
+    type: list
+    elements: str
+    default: []
+  zone:
+    description: A zone to look in besides those that are known. The default zone of the configuration if left out.
+    type: str
+  wait_timeout:
+    description: Seconds for everything together, retries included.
+    type: int
+    default: 120
+  poll_interval:
+    description: Seconds between the two listings.
+    type: float
+    default: 0.5
+  request_timeout:
+    description: Seconds to wait for the answer to one request. A request without an answer is tried again.
+    type: float
+    default: 30.0
+  config_file:
+    description: The SDK's YAML configuration file. C(SCW_CONFIG_PATH) or V(~/.config/scw/config.yaml) if left out.
+    type: path
+  profile:
+    description: Profile in the configuration file. C(SCW_PROFILE), or the file's C(active_profile), if left out.
+    type: str
+  api_url:
+    description: Another address of the API, a simulator's for example.
+    type: str
+  project_id:
+    description: Project to work in. The default project of the configuration if left out.
+    type: str
+attributes:
+  check_mode:
+    description: The module only reads.
+    support: full
+  diff_mode:
+    description: The module only reads.
+    support: none
+  idempotent:
+    description: The module only reads.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: List what other runs left
+  plexburst.core.scaleway_runs:
+    run_id: "{{ run_id }}"
+    runs_dir: "{{ runs_dir }}"
+  register: others
+"""
+
+RETURN = r"""
+listed_at:
+  description: When everything was listed.
+  returned: success
+  type: str
+other_runs:
+  description: Runs that are not alive here and hold something.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    run_id:
+      description: The run. Empty for what carries our tag and names no run.
+      type: str
+    here:
+      description: Whether its folder is in O(runs_dir).
+      type: bool
+    resources:
+      description: What it holds, as C(server/ID), C(ip/ID) and C(volume/ID).
+      type: list
+      elements: str
+    since:
+      description: When the oldest of it was made. Null when unknown.
+      type: str
+    expires_at:
+      description: When the reaper may remove it. Null when nothing says so.
+      type: str
+    hourly_price:
+      description: EUR per hour of its server without VAT. Null when the price list has no price.
+      type: float
+    billed:
+      description: EUR so far of its server, if it ran since it was made. Null when unknown.
+      type: float
+    commands:
+      description: The commands that end what it costs, the one that loses nothing first.
+      type: list
+      elements: str
+told:
+  description: All of them as one text. Empty when there are none.
+  returned: success
+  type: str
+own:
+  description: What the run that asks holds.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.plexburst.core.plugins.module_utils.run_folder import (
+    RunFolderError,
+    living_run,
+    recorded,
+    utc_now,
+)
+from ansible_collections.plexburst.core.plugins.module_utils.scaleway import naming
+
+try:
+    from ansible_collections.plexburst.core.plugins.module_utils.scaleway import (
+        client,
+        other_runs,
+        records,
+        servers,
+    )
+
+    IMPORT_ERROR = None
+except ImportError:
+    IMPORT_ERROR = traceback.format_exc()
+
+
+class Look:
+    """One look at all zones."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        params = module.params
+        self.module = module
+        self.runs_dir = Path(params["runs_dir"])
+        self.recorded = recorded(self.runs_dir)
+        self.clock = servers.Clock(client.Deadline(params["wait_timeout"]), params["poll_interval"])
+        self.cloud = client.connect(client.settings_from(params), request_timeout=params["request_timeout"])
+        self.cloud.transport.deadline = self.clock.deadline
+
+    def found(self) -> dict[str, records.ServerRecord | records.IpRecord | records.VolumeRecord]:
+        """Everything of ours, by name; client.ScalewayError when a zone or a kind could not be listed."""
+        zones = naming.all_zones(self.cloud.zone)
+        looks = [
+            servers.Removal(
+                self.cloud.in_zone(zone),
+                lambda marks: marks.ours,
+                self.clock,
+                known=self.recorded if number == 0 else (),
+                act=False,
+            )
+            for number, zone in enumerate(zones)
+        ]
+        servers.together(looks, self.clock)
+        missing = [
+            f"{kind}s in {look.cloud.zone}: {reason}" for look in looks for kind, reason in look.not_listed.items()
+        ]
+        if missing:
+            raise client.ScalewayError(
+                "What earlier runs left at Scaleway could not be listed, so it may be billed unseen. "
+                + " ".join(missing),
+                kind="not_listed",
+            )
+        return {name: record for look in looks for name, record in look.records.items()}
+
+    def prices(self, zones: set[str]) -> dict[str, dict[str, float]]:
+        """Hourly prices by zone and type; a price list that cannot be had is a warning, and no price."""
+        told: dict[str, dict[str, float]] = {}
+        for zone in sorted(zones):
+            try:
+                told[zone] = {name: offer.hourly_price for name, offer in self.cloud.offers(zone).items()}
+            except client.ScalewayError as error:
+                self.module.warn(f"What servers in {zone} cost is unknown: {error}")
+        return told
+
+    def result(self) -> dict[str, Any]:
+        """Everything the module returns."""
+        found = self.found()
+        now = datetime.now(UTC)
+        prices = self.prices({record.zone for record in found.values() if isinstance(record, records.ServerRecord)})
+        runs = other_runs.by_run(found, self.recorded, prices, now)
+        for record in found.values():
+            if isinstance(record, records.ServerRecord) and record.commercial_type not in prices.get(record.zone, {}):
+                self.module.warn(f"The price list of {record.zone} has no price for {record.commercial_type}.")
+        own = runs.pop(self.module.params["run_id"], None)
+        runs.pop(living_run(self.runs_dir), None)
+        ordered = [runs[run_id] for run_id in sorted(runs)]
+        for run in ordered:
+            other_runs.advise(run, self.runs_dir, self.module.params["inventory"])
+        return {
+            "listed_at": utc_now(),
+            "other_runs": [run.as_result() for run in ordered],
+            "told": other_runs.told(ordered, now),
+            "own": [item.name for item in own.held] if own else [],
+        }
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec={
+            "run_id": {"type": "str", "required": True},
+            "runs_dir": {"type": "path", "required": True},
+            "inventory": {"type": "list", "elements": "str", "default": []},
+            "zone": {"type": "str"},
+            "wait_timeout": {"type": "int", "default": 120},
+            "poll_interval": {"type": "float", "default": 0.5},
+            "request_timeout": {"type": "float", "default": 30.0},
+            "config_file": {"type": "path"},
+            "profile": {"type": "str"},
+            "api_url": {"type": "str"},
+            "project_id": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    if IMPORT_ERROR is not None:
+        module.fail_json(msg=missing_required_lib("scaleway>=2.12"), exception=IMPORT_ERROR)
+    try:
+        result = Look(module).result()
+    except (ValueError, RunFolderError, client.ScalewayError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()
