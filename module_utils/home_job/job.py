@@ -279,7 +279,9 @@ class Job:
         for path in reversed(install.list_backups(self.backups)):
             about = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
             mine = about.get("run_id") == self.spec["run_id"] and about.get("kind") == self.spec["what"]
-            if mine and path.name not in record.get("backups_before", []):
+            # A backup whose file is still the one in place was made for a swap that did not come about.
+            linked = any((path / name).samefile(self.databases / name) for name in NAMES)
+            if mine and not linked and path.name not in record.get("backups_before", []):
                 return path
         return None
 
