@@ -153,6 +153,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             if not since:
                 since = time.monotonic()
                 Display().display(f"[{self._host}] home is out of reach ({words}); what was begun there goes on")
-            if time.monotonic() - since > self._patience:
+            if time.monotonic() - since >= self._patience:
                 raise OutOfReach(words)
             time.sleep(AGAIN_SECONDS)

@@ -18,6 +18,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.home_job import lau
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db import install
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
 
+from tests import frugal
 from tests.modules.home_plex import Home, wait
 from tests.modules.runner import run_module
 from tests.unit.plex_db import building
@@ -293,3 +294,72 @@ def test_without_its_action_plugin_nothing_is_started(home: Home) -> None:
     assert alone["failed"]
     assert "without its action plugin" in alone["msg"]
     assert not home.record.exists()
+
+
+@pytest.mark.playbook
+def test_the_task_settles_waits_tells_and_never_calls_a_lost_line_a_failure(home: Home) -> None:
+    drive(home, "both", "swap").wait(timeout=60)
+    wait(lambda: not home.record.alive())
+    place = {"work_dir": str(home.root / "work")}
+    names = ("databases_dir", "backups_dir", "preferences", "urls", "incoming", "commands")
+    refused = {name: home.spec[name] for name in names} | {"run_id": "run-2"}
+    refused["commands"] = {**home.commands(), "stop": [{"argv": ["sh", "-c", "echo not today; exit 1"]}]}
+    recovered: dict[str, Any] = {**place, "state": "recovered", "commands": home.commands()}
+    tasks: list[dict[str, Any]] = [
+        {"plexburst.core.plex_home_job": recovered, "check_mode": True},
+        {"plexburst.core.plex_home_job": recovered},
+        {"plexburst.core.plex_home_job": recovered},
+        {"plexburst.core.plex_home_job": {**place, **refused, "steady": 0.2, "ready_timeout": 5}},
+        {"plexburst.core.plex_home_job": {**place, "state": "absent"}},
+        {"plexburst.core.plex_home_job": recovered},
+    ]
+    for number, task in enumerate(tasks):
+        task |= {"register": f"out_{number}", "ignore_errors": True, "when": "inventory_hostname == 'home'"}
+    unreachable = {"plexburst.core.plex_home_job": {**recovered, "patience": 0}, "register": "lost"}
+    tasks.append({**unreachable, "ignore_unreachable": True, "when": "inventory_hostname == 'lost'"})
+    kept = [f"hostvars.home.out_{number}" for number in range(6)] + ["hostvars.lost.lost"]
+    keep = {
+        "content": f"{{{{ [{', '.join(kept)}] | to_json }}}}",
+        "dest": str(home.root / "result.json"),
+        "mode": "0600",
+    }
+    tasks.append({"ansible.builtin.copy": keep, "delegate_to": "home", "run_once": True})
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    nowhere = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_ssh_retries": 0}
+    (home.root / "hosts.json").write_text(json.dumps({"all": {"hosts": {"home": local, "lost": nowhere}}}))
+    (home.root / "play.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    done = subprocess.run(
+        [
+            Path(sys.executable).with_name("ansible-playbook"),
+            *("-i", home.root / "hosts.json", home.root / "play.yml"),
+        ],
+        cwd="/",
+        env={
+            **os.environ,
+            **frugal.environment(),
+            "ANSIBLE_COLLECTIONS_PATH": str(building.REPO / "collections"),
+            "ANSIBLE_HOME": str(home.root / ".ansible"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    checked, settled, again, failed, absent, none, lost = json.loads((home.root / "result.json").read_text())
+    begun = "The installation of run run-1 was interrupted at home in the step swap"
+    assert checked["said"].startswith(begun)
+    assert checked["said"].endswith("without --check this run would settle it and start Plex.")
+    assert settled["said"].startswith(begun)
+    assert (
+        "settled now: the installation did not come about, Plex serves with the pair it had before" in settled["said"]
+    )
+    assert (settled["found"], again["found"]) == ("died", "ended")
+    assert "had ended at home, which its controller did not take note of" in again["said"]
+    assert failed["failed"]
+    assert failed["msg"] == "To stop Plex, sh failed (exit code 1): not today."
+    assert failed["result"]["serves"]
+    assert (absent["changed"], none["found"]) == (True, "none")
+    assert (home.whole(), home.serves()) == ("old", True)
+    assert lost["unreachable"]
+    assert "What was begun there goes on without the controller and starts Plex by itself" in lost["msg"]
