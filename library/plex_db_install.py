@@ -136,8 +136,8 @@ recovered:
   type: str
   sample: clean
 backups:
-  description: With O(state=listed), the complete backups, oldest first. Each has its name, when and by which run it was
-    made, and whether for an installation or a rollback.
+  description: With O(state=listed), the complete backups, oldest first. Each has its name, its path, when
+    and by which run it was made, and whether for an installation or a rollback.
   returned: success
   type: list
   elements: dict

@@ -276,13 +276,13 @@ def list_backups(backups: Path) -> list[Path]:
 
 
 def describe_backups(backups: Path) -> list[dict[str, str]]:
-    """The complete backups, oldest first: name, when they were made, by which run, and what for (`installation` or
-    `rollback`)."""
+    """The complete backups, oldest first: name, path, when they were made, by which run, and what for (`installation`
+    or `rollback`)."""
     found = []
     for path in list_backups(backups):
         manifest = read_json_object(path / MANIFEST, "the manifest of a backup")
         about = {key: str(manifest.get(key, "")) for key in ("created_at", "run_id", "kind")}
-        found.append({"name": path.name, **about})
+        found.append({"name": path.name, "path": str(path), **about})
     return found
 
 

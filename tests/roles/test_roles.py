@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.plexburst.core.plugins.module_utils.home_job.server import HomeJobError, Server
 
 from tests import frugal
 
@@ -43,7 +44,7 @@ PLAY = """\
       ansible.builtin.debug:
         msg: "{{ {'FACTS': {'volumes': rclone_volumes | default(none), 'scope': plex_server_scope | default(none),
           'running': plex_server_running | default(none), 'base_url': plex_server_base_url | default(none),
-          'databases': plex_server_database_dir | default(none)}} }}"
+          'databases': plex_server_database_dir | default(none), 'commands': plex_server_commands | default(none)}} }}"
 """
 
 # A server that behaves as the contract of the process runtime says; what it leaves beside its database is a setting.
@@ -227,6 +228,108 @@ def test_a_container_that_updates_itself_is_found_by_how_it_was_made(plex: Playb
     # Nothing but what decides is read: the environment may hold a claim.
     assert 'eq (index $p 0) "VERSION" "PLEXPASS" "ADVANCED_DISABLEUPDATES"' in asked[3]
     assert asked[4] == "plex"
+
+
+# A container, or a unit, in a file: running or not, and whether Plex runs in it; what is asked of it is kept.
+DOCKER = """\
+#!/bin/sh
+cd "{folder}" || exit 9
+echo "$*" | tr '\\n' ' ' | cut -c1-60 >>asked
+case "$1 $2" in
+"container inspect")
+  case "$4" in *Running*) cat running ;; *) cat exit-code ;; esac ;;
+"top plex")
+  if [ "$(cat running) $(cat plex)" = "true up" ]; then echo "1 /usr/lib/plexmediaserver/Plex Media Server"; fi ;;
+"exec plex") shift 5; case "$2" in -d) echo down >plex ;; -u) echo up >plex ;; esac ;;
+"start plex") echo true >running; echo up >plex ;;
+"stop -t") echo false >running ;;
+esac
+"""
+SYSTEMCTL = """\
+#!/bin/sh
+cd "{folder}" || exit 9
+echo "$*" >>asked
+case "$1 $2" in
+"show --property=ActiveState") cat running ;;
+"show --property=Result") cat result ;;
+"stop plexmediaserver") grep -q TimeoutStopSec=20 patience && echo inactive >running ;;
+"start plexmediaserver") echo active >running ;;
+esac
+"""
+
+
+def commands_of(plex: Playbook, program: str, script: str, **variables: Any) -> dict[str, Any]:
+    """The commands that the role gives for somebody else's Plex, asked of a program of ours."""
+    path = plex.folder / "bin" / program
+    path.write_text(script.format(folder=plex.folder))
+    path.chmod(0o755)
+    done = plex.run("commands", plex_server_existing=True, plex_server_container="plex", **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = done.stdout[done.stdout.rindex('"FACTS"') :].split(":", 1)[1]
+    found: dict[str, Any] = json.JSONDecoder().raw_decode(shown.strip())[0]["commands"]
+    return found
+
+
+def server_of(plex: Playbook, commands: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Server:
+    monkeypatch.setenv("PATH", f"{plex.folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return Server(commands, [], plex.folder / "none", plex.folder, 0.02)
+
+
+def state(home: Playbook, **files: str) -> None:
+    for name, text in files.items():
+        (home.folder / name.replace("_", "-")).write_text(text + "\n")
+    (home.folder / "asked").write_text("")
+
+
+def asked(plex: Playbook) -> list[str]:
+    return (plex.folder / "asked").read_text().splitlines()
+
+
+def test_a_container_is_stopped_and_started_without_ansible(plex: Playbook, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = server_of(plex, commands_of(plex, "docker", DOCKER, plex_server_runtime="docker"), monkeypatch)
+    state(plex, running="true", plex="up", exit_code="0")
+    assert server.running()
+    server.stop()
+    assert not server.running()
+    kept = [line.split()[0] for line in asked(plex)]
+    assert kept.index("exec") < kept.index("stop"), "Plex ends inside before the container is stopped"
+    server._start(1)
+    assert server.running()
+
+    # A stop that failed half-way: the container runs, Plex does not.
+    state(plex, running="true", plex="down", exit_code="0")
+    server._start(1)
+    assert (plex.folder / "plex").read_text() == "up\n"
+    assert "start plex" not in asked(plex)
+
+    state(plex, running="true", plex="up", exit_code="137")
+    with pytest.raises(HomeJobError, match=r"was killed instead of ending by itself.*\(found: 137\)"):
+        server.stop()
+
+
+def test_a_unit_is_stopped_with_patience_and_started_without_ansible(
+    plex: Playbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = commands_of(plex, "systemctl", SYSTEMCTL, plex_server_runtime="systemd")
+    argv = commands["stop"][0]["argv"]
+    assert argv[-1] == "/run/systemd/system/plexmediaserver.service.d/plexburst-stop.conf"
+    argv[-1] = str(plex.folder / "patience")
+    server = server_of(plex, commands, monkeypatch)
+    state(plex, running="active", result="success")
+    server.stop()
+    assert not server.running()
+    assert not (plex.folder / "patience").exists()
+    server._start(1)
+    assert server.running()
+    state(plex, running="active", result="timeout")
+    with pytest.raises(HomeJobError, match=r"instead of letting it end by itself.*\(found: timeout\)"):
+        server.stop()
+
+
+def test_the_commands_are_for_somebody_elses_plex_alone(plex: Playbook) -> None:
+    done = plex.run("commands")
+    assert done.returncode != 0
+    assert "Use tasks_from start and stop" in done.stdout + done.stderr
 
 
 def test_somebody_elses_plex_is_never_removed(plex: Playbook) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tests.sandbox.evidence import (
     HomeState,
     Outcome,
     alive,
+    ask_home,
     databases_of,
     files_of_remote,
     home_preferences,
@@ -32,6 +33,9 @@ from tests.sandbox.evidence import (
 pytestmark = pytest.mark.playbook
 
 SMALL = Sizes(tracks=12, films=6, shows=1, episodes=2, photos=2)
+SERVES_WITHIN = 120.0
+"""Seconds in which home's Plex serves again, whoever has died."""
+
 QUICK = {"plexburst_sections": ["Music"], "plexburst_skip_analysis": True}
 
 
@@ -54,8 +58,28 @@ def home(sandbox: Sandbox) -> HomeState:
     return HomeState.read(databases_of(sandbox.state["home"]["config_dir"]))
 
 
-def play(sandbox: Sandbox, runs: Path, playbook: str, **more: object) -> Outcome:
-    return run_playbook(sandbox.ansible_env(), runs, "-e", json.dumps({**QUICK, **more}), playbook=playbook)
+def play(sandbox: Sandbox, runs: Path, playbook: str, *arguments: str, **more: object) -> Outcome:
+    given = ["-e", json.dumps({**QUICK, **more}), *arguments]
+    return run_playbook(sandbox.ansible_env(), runs, *given, playbook=playbook)
+
+
+def kill_when(sandbox: Sandbox, runs: Path, condition: Callable[[], bool], playbook: str, **more: object) -> None:
+    """Begin a playbook and kill -9 all of the controller once the condition holds."""
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), str(REPO / playbook)]
+    command += ["-i", str(REPO / "inventory" / "sandbox"), "-e", f"plexburst_runs_dir={runs}"]
+    command += ["-e", json.dumps({**QUICK, **more})]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "SCW_"))} | frugal.environment()
+    with (runs / "killed.log").open("w") as log:
+        running = subprocess.Popen(
+            command, cwd="/", env=environment | sandbox.ansible_env(), stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            while not condition():
+                assert running.poll() is None, (runs / "killed.log").read_text()[-3000:]
+                time.sleep(0.02)
+        finally:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
 
 
 @dataclass(frozen=True)
@@ -127,8 +151,24 @@ def test_install_and_rollback_and_release_one_after_the_other(sandbox: Sandbox, 
     assert f"install.yml -e plexburst_run={run_id}" in refused.summary["failure"]["advice"]
     assert (home(sandbox), home_preferences(sandbox.state)) == (before, prefs)
 
+    # The controller dies while home's Plex is stopped. Home goes on alone, and the next playbook says what came of it.
+    folder = Path(sandbox.state["home"]["dir"]) / "plexburst" / "home-job"
+    kill_when(sandbox, runs, lambda: _window_has_begun(folder), "install.yml", plexburst_run=run_id)
+    died = time.monotonic()
+    while not (_has_ended(folder) and _serves(sandbox)):
+        assert time.monotonic() - died < SERVES_WITHIN, (folder / "job.log").read_text()
+        time.sleep(0.1)
+
+    looked = play(sandbox, runs, "rollback.yml", "--check")
+    assert looked.rc == 0, looked.output[-3000:]
+    assert folder.is_dir(), "a check forgets nothing"
     installed = play(sandbox, runs, "install.yml", plexburst_run=run_id)
     assert installed.rc == 0, installed.output[-3000:]
+    for output in (looked.output, installed.output):
+        assert f"The installation of run {run_id} had ended at home" in output
+        assert "the new pair is in place and Plex serves" in output
+    assert f"Run {run_id} is installed already" in installed.output
+    assert not folder.exists()
     assert (installed.summary["run_id"], installed.summary["playbook"]) == (run_id, "install")
     assert installed.summary["home"]["installed"] is True
     assert installed.summary["sonic"]["after"] == installed.summary["sonic"]["total"], "what the run recorded is kept"
@@ -159,21 +199,8 @@ def test_install_and_rollback_and_release_one_after_the_other(sandbox: Sandbox, 
 def test_what_a_dead_controller_left_is_collected(sandbox: Sandbox, runs: Path) -> None:
     before, prefs, devices = home(sandbox), home_preferences(sandbox.state), sandbox.devices()
     latest = (runs / "latest").resolve()
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), str(REPO / "delta_sync.yml")]
-    command += ["-i", str(REPO / "inventory" / "sandbox"), "-e", f"plexburst_runs_dir={runs}", "-e", json.dumps(QUICK)]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "SCW_"))} | frugal.environment()
-    with (runs / "killed.log").open("w") as log:
-        playbook = subprocess.Popen(
-            command, cwd="/", env=environment | sandbox.ansible_env(), stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            # The controller dies in the middle of the last thing the indexer does.
-            while not _sonic_has_begun(runs, latest):
-                assert playbook.poll() is None, (runs / "killed.log").read_text()[-3000:]
-                time.sleep(0.2)
-        finally:
-            os.killpg(playbook.pid, signal.SIGKILL)
-            playbook.wait()
+    # The controller dies in the middle of the last thing the indexer does.
+    kill_when(sandbox, runs, lambda: _sonic_has_begun(runs, latest), "delta_sync.yml")
     assert home(sandbox) == before
     assert home_preferences(sandbox.state) != prefs, "home is still frozen"
 
@@ -206,3 +233,23 @@ def _sonic_has_begun(runs: Path, not_this: Path) -> bool:
     folder = (runs / "latest").resolve()
     samples = folder / "samples.jsonl"
     return folder != not_this and samples.exists() and '"task":"sonic"' in samples.read_text(encoding="utf-8")
+
+
+def _window_has_begun(folder: Path) -> bool:
+    return _step(folder) in ("stop", "swap", "start")
+
+
+def _has_ended(folder: Path) -> bool:
+    return _step(folder) == "end"
+
+
+def _step(folder: Path) -> str:
+    path = folder / "record.json"
+    return str(json.loads(path.read_text())["step"]) if path.exists() else ""
+
+
+def _serves(sandbox: Sandbox) -> bool:
+    try:
+        return ask_home(sandbox.state, "/identity").get("machineIdentifier", "") != ""
+    except OSError:
+        return False

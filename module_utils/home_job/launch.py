@@ -1,0 +1,159 @@
+"""Starts the job as a process of its own, from a copy of its code, and tells how far it is."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ..plex_db.errors import PlexDatabaseError
+from . import job
+from .record import CODE, ENDED, LOG, Record
+
+PACKAGE = "plexburst_home"
+"""The name of the copy."""
+
+_OURS = __name__.rpartition(".home_job.")[0] + "."
+_START = (
+    "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); "
+    f"from {PACKAGE}.home_job.job import main; sys.exit(main(Path(sys.argv[2]), sys.argv[3]))"
+)
+
+
+def start(record: Record, job_id: str, spec: dict[str, Any]) -> None:
+    """Start the window; a second call with the same id finds the first one's job.
+
+    :raises PlexDatabaseError: another job works there, or has not been settled.
+    """
+    if record.exists():
+        known = record.read()
+        if known.get("job_id") == job_id:
+            return
+        if record.alive():
+            raise PlexDatabaseError(
+                f"The {known['what']} of run {known['run_id']} is under way at home (step {known['step']}): wait for "
+                "it, then run the playbook again."
+            )
+        if known["state"] != ENDED:
+            raise PlexDatabaseError(
+                f"The {known['what']} of run {known['run_id']} was interrupted at home (step {known['step']}) and is "
+                "not settled: run the playbook again, which settles it first."
+            )
+    about = {"job_id": job_id, "what": spec["what"], "run_id": spec["run_id"]}
+    try:
+        with record.lock() as descriptor:
+            record.begin(spec, about)
+            _launch(record, job.WINDOW, descriptor)
+    except BlockingIOError:
+        raise PlexDatabaseError(
+            f"Another process has just begun to work on {record.folder}: run the playbook again."
+        ) from None
+
+
+def settle(record: Record, commands: dict[str, Any]) -> bool:
+    """Settle a job that was killed; False when there is none to settle, or when it lives.
+
+    :param commands: how Plex is stopped and started now; what the record knows may be of another inventory.
+    """
+    try:
+        with record.lock() as descriptor:
+            if not record.exists() or record.read()["state"] == ENDED:
+                return False
+            record.write_spec({**record.spec(), "commands": commands})
+            _launch(record, job.SETTLE, descriptor)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def look(record: Record) -> dict[str, Any]:
+    """What there is: {found: none, running, died or ended, …what the record says}."""
+    if not record.exists():
+        return {"found": "none"}
+    # Alive first: a job writes how it ended before it ends.
+    alive = record.alive()
+    known = record.read()
+    found = "ended" if known["state"] == ENDED else "running" if alive else "died"
+    names = ("job_id", "what", "run_id", "step", "step_at", "started_at", "result")
+    return {"found": found, **{name: known[name] for name in names if name in known}}
+
+
+def forget(record: Record, seconds: float = 10.0) -> bool:
+    """Remove a record that has ended; False when there is none.
+
+    :raises PlexDatabaseError: its job lives, or was killed and is not settled.
+    """
+    end = time.monotonic() + seconds
+    while record.alive() and time.monotonic() < end:
+        time.sleep(0.05)  # it removes its code after it has written how it ended
+    if not record.exists():
+        return False
+    known = record.read()
+    if known["state"] != ENDED or record.alive():
+        raise PlexDatabaseError(
+            f"The {known['what']} of run {known['run_id']} has not ended at home (step {known['step']}), so its record "
+            "stays: run the playbook again, which waits for it or settles it."
+        )
+    record.remove()
+    return True
+
+
+def outcome(known: dict[str, Any]) -> str:
+    """How a job ended, as a part of a sentence."""
+    result = known["result"]
+    serves = "Plex serves" if result["serves"] else "Plex does not serve"
+    if result["installed"]:
+        return f"the new pair is in place and {serves} (it was down for {result['down_seconds']:.0f} s)"
+    if result["done"]:
+        return f"the backup's pair is in place and {serves} (it was down for {result['down_seconds']:.0f} s)"
+    return f"the {known['what']} did not come about, {serves} with the pair it had before: {result['reason']}"
+
+
+def log_of(record: Record, size: int = 2000) -> str:
+    """The end of what the job printed."""
+    try:
+        return (record.folder / LOG).read_text(encoding="utf-8", errors="replace")[-size:]
+    except OSError:
+        return ""
+
+
+def _launch(record: Record, begin: str, descriptor: int) -> None:
+    """A session of its own, nothing of ours open but the lock: what ends the SSH connection does not reach it.
+
+    systemd's logind does, where KillUserProcesses=yes is set and the user who logs in is not root; see the README of
+    the role plex_home.
+    """
+    code = record.folder / CODE
+    shutil.rmtree(code, ignore_errors=True)
+    copy_code(code)
+    with (record.folder / LOG).open("ab") as output:
+        subprocess.Popen(
+            [sys.executable, "-I", "-c", _START, str(code), str(record.folder), begin],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=(descriptor,),
+            cwd="/",
+        )
+
+
+def copy_code(target: Path) -> None:
+    """Write this package and what it imports to `target`, from wherever Python has it: Ansible's zip file goes away
+    with the connection."""
+    for name, module in sorted(sys.modules.items()):
+        if not name.startswith(_OURS) or name.split(".")[len(_OURS.split(".")) - 1] not in ("home_job", "plex_db"):
+            continue
+        loader: Any = module.__spec__.loader if module.__spec__ else None
+        source = loader.get_source(name) if loader is not None else None
+        if source is None:
+            raise PlexDatabaseError(f"The source of {name} cannot be read, so nothing was started at home.")
+        parts = [PACKAGE, *name[len(_OURS) :].split(".")]
+        path = target.joinpath(*parts, "__init__.py") if hasattr(module, "__path__") else target.joinpath(*parts)
+        path = path if path.suffix == ".py" else path.with_suffix(".py")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text(source, encoding="utf-8")
+    (target / PACKAGE / "__init__.py").touch()
