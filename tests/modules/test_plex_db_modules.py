@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import reader
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db import presence, reader
 
 from tests.modules.runner import run_module
 from tests.unit.plex_db import building
@@ -303,6 +304,31 @@ def test_what_only_home_has_is_told_from_what_is_gone_from_the_audit_to_the_merg
     assert again["at_home"] == {}
     damaged = run_module("plex_file_presence", {**looked, "packed": "no list"})
     assert "The list of paths is damaged" in damaged["msg"]
+
+
+def test_a_container_whose_folder_hangs_is_answered_for_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`docker exec` into a container whose media lie on a dead mount: unknown, with the cause, and the rest is told."""
+    (tmp_path / "Media" / "Fine").mkdir(parents=True)
+    (tmp_path / "Media" / "Fine" / "a.mkv").write_bytes(b"x")
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    # docker exec -i plex sh -c …: the shell's own test hangs at one folder.
+    docker.write_text(
+        f"#!{sys.executable}\nimport os, sys\n"
+        "assert sys.argv[1:4] == ['exec', '-i', 'plex'], sys.argv\n"
+        "words = [w.replace('look() {', 'look() { case $1 in */Hung*) sleep 60 ;; esac;') for w in sys.argv[4:]]\n"
+        "os.execvp(words[0], words)\n"
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{docker.parent}{os.pathsep}{os.environ['PATH']}")
+    files = [f"{tmp_path}/Media/{name}" for name in ("Fine/a.mkv", "Fine/b.mkv", "Hung/c.mkv", "Hung/d.mkv")]
+    asked = {"packed": presence.pack(files), "roots": [f"{tmp_path}/Media"], "container": "plex", "folder_timeout": 0.5}
+    found = run_module("plex_file_presence", asked, check=True)
+    assert (found["present"], found["absent"], found["unknown"]) == (1, 1, 2)
+    assert found["why"] == [f"2 file(s): its folder does not answer, such as {files[2]}"]
+    assert presence.unpack(found["unknown_packed"]) == files[2:]
 
 
 def test_what_home_did_is_merged_while_plex_runs_and_then_installed(home: Path, tmp_path: Path) -> None:
