@@ -292,10 +292,15 @@ def listed(module: AnsibleModule) -> listing.Listing:
         return listing.load(target)
 
 
+def uncovered_words(counts: dict[str, Any]) -> str:
+    """Which folders of the sections are on no mount, if any."""
+    uncovered = [place for section in counts["sections"] for place in section["uncovered_locations"]]
+    return f" No mount covers {', '.join(uncovered)}: give their remote in plexburst_media." if uncovered else ""
+
+
 def missing_words(too_much: list[str], counts: dict[str, Any], moves: dict[str, Any], options: dict[str, Any]) -> str:
     """Why the limit stops this, and what to do about it."""
-    uncovered = [place for section in counts["sections"] for place in section["uncovered_locations"]]
-    hint = f" No mount covers {', '.join(uncovered)}: give their remote in plexburst_media." if uncovered else ""
+    hint = uncovered_words(counts)
     if moves["proposals"]:
         files = sum(proposal["files"] for proposal in moves["proposals"])
         hint += (
@@ -315,9 +320,9 @@ def home_only_words(too_much: list[str], counts: dict[str, Any], options: dict[s
     examples = [path for section in counts["sections"] for path in section["home_only_examples"]]
     return (
         f"{' and '.join(too_much)} are not on the remote but at home, or home could not tell, more than the limit of "
-        f"{options['max_home_only_percent']:g} %, for example {examples[0]!r}. An indexer could do nothing for them. "
-        "Check that the mounts' paths are those of home's Plex, and that the remote is whole. If so much is only at "
-        "home, raise plexburst_max_home_only_percent."
+        f"{options['max_home_only_percent']:g} %, for example {examples[0]!r}. An indexer could do nothing for them."
+        f"{uncovered_words(counts)} Check that the mounts' paths are those of home's Plex, and that the remote is whole. "
+        "If so much is only at home, raise plexburst_max_home_only_percent."
     )
 
 

@@ -201,7 +201,7 @@ class Sandbox:
         preferences = ET.parse(home.support_dir(self.layout) / "Preferences.xml").getroot()  # noqa: S314 - our own file
         token = {"X-Plex-Token": preferences.attrib["PlexOnlineToken"]}
         address = f"http://127.0.0.1:{self.state['home']['plex_port']}{path}"
-        request = urllib.request.Request(address, headers=token)  # noqa: S310 - loopback
+        request = urllib.request.Request(address, headers=token)
         with urllib.request.urlopen(request, timeout=10):  # noqa: S310 - loopback, from our own state
             pass
 
