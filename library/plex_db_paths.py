@@ -321,8 +321,8 @@ def home_only_words(too_much: list[str], counts: dict[str, Any], options: dict[s
     return (
         f"{' and '.join(too_much)} are not on the remote but at home, or home could not tell, more than the limit of "
         f"{options['max_home_only_percent']:g} %, for example {examples[0]!r}. An indexer could do nothing for them."
-        f"{uncovered_words(counts)} Check that the mounts' paths are those of home's Plex, and that the remote is whole. "
-        "If so much is only at home, raise plexburst_max_home_only_percent."
+        f"{uncovered_words(counts)} Check that the mounts' paths are those of home's Plex, and that the remote is "
+        "whole. If so much is only at home, raise plexburst_max_home_only_percent."
     )
 
 

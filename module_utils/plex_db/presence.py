@@ -32,6 +32,8 @@ from .mapping import is_below
 
 PRESENT, ABSENT, UNKNOWN = "present", "absent", "unknown"
 FOLDER_SECONDS = 20.0
+# Until the first word of a process: Docker on a small board that is busy takes its time.
+START_SECONDS = 60.0
 TOTAL_SECONDS = 300.0
 # Beyond this nobody is asked: the rest is unknown.
 MOST_FILES = 200_000
@@ -255,7 +257,9 @@ def _round(paths: Sequence[str], view: View, patience: float, end: float) -> tup
                 if len(codes) == len(paths):
                     break
         except TimeoutError as error:
-            problem = str(error) if group else f"home could not be asked: no answer in {patience:g} s"
+            problem = str(error)
+            if not group and problem == HANGS:
+                problem = f"home could not be asked: no answer in {START_SECONDS:g} s"
         finally:
             if problem or len(codes) < len(paths):
                 _end(process, view, group)
@@ -276,13 +280,14 @@ def _lines(process: subprocess.Popen[bytes], patience: float, end: float) -> Ite
     :raises TimeoutError: none came within `patience` seconds, or `end` was reached; its text says which.
     """
     assert process.stdout is not None  # noqa: S101 - PIPE was asked for
-    held = b""
+    held, wait = b"", START_SECONDS
     with selectors.DefaultSelector() as waiting:
         waiting.register(process.stdout, selectors.EVENT_READ)
         while True:
             now = time.monotonic()
-            if not waiting.select(max(0.0, min(patience, end - now))):
-                raise TimeoutError(HANGS if end - now > patience else NO_TIME)
+            if not waiting.select(max(0.0, min(wait, end - now))):
+                raise TimeoutError(HANGS if end - now > wait else NO_TIME)
+            wait = patience
             read = os.read(process.stdout.fileno(), 65536)
             if not read:
                 return

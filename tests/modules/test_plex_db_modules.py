@@ -324,7 +324,7 @@ def test_a_container_whose_folder_hangs_is_answered_for_in_time(
     docker.chmod(0o755)
     monkeypatch.setenv("PATH", f"{docker.parent}{os.pathsep}{os.environ['PATH']}")
     files = [f"{tmp_path}/Media/{name}" for name in ("Fine/a.mkv", "Fine/b.mkv", "Hung/c.mkv", "Hung/d.mkv")]
-    asked = {"packed": presence.pack(files), "roots": [f"{tmp_path}/Media"], "container": "plex", "folder_timeout": 0.5}
+    asked = {"packed": presence.pack(files), "roots": [f"{tmp_path}/Media"], "container": "plex", "folder_timeout": 2}
     found = run_module("plex_file_presence", asked, check=True)
     assert (found["present"], found["absent"], found["unknown"]) == (1, 1, 2)
     assert found["why"] == [f"2 file(s): its folder does not answer, such as {files[2]}"]

@@ -14,7 +14,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db import pres
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.presence import ABSENT, PRESENT, UNKNOWN
 
-QUICK = presence.Limits(folder_seconds=0.5, total_seconds=20)
+QUICK = presence.Limits(folder_seconds=2, total_seconds=60)
 
 
 def fill(root: Path, *names: str) -> None:
@@ -107,7 +107,7 @@ def test_a_folder_that_hangs_is_unknown_the_rest_is_found_and_no_process_is_left
     found = presence.look([f"{tmp_path}/Movies/{name}.mkv" for name in names], [f"{tmp_path}/Movies"], view, QUICK)
     states = [found.state[f"{tmp_path}/Movies/{name}.mkv"] for name in names]
     assert states == [PRESENT, ABSENT, UNKNOWN, UNKNOWN, UNKNOWN, ABSENT, PRESENT]
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
     assert found.reasons()[0].startswith("3 file(s): its folder does not answer, such as ")
     pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
     assert len(pids) >= 2
@@ -122,8 +122,8 @@ def test_the_whole_look_is_bounded_in_time_and_in_number(tmp_path: Path) -> None
     view = presence.View(container="plex", docker=str(hanging(tmp_path, "Hung")))
     wanted = [f"{tmp_path}/Movies/Hung{number}/f.mkv" for number in range(20)]
     started = time.monotonic()
-    found = presence.look(wanted, [], view, presence.Limits(folder_seconds=0.3, total_seconds=1))
-    assert time.monotonic() - started < 8
+    found = presence.look(wanted, [], view, presence.Limits(folder_seconds=1, total_seconds=2.5))
+    assert time.monotonic() - started < 20
     assert set(found.state.values()) == {UNKNOWN}
     assert presence.NO_TIME in found.why.values()
     few = presence.look(wanted, [], presence.View(), presence.Limits(files=3))
@@ -154,7 +154,7 @@ def test_twenty_thousand_files_are_looked_for_in_seconds(tmp_path: Path) -> None
     started = time.monotonic()
     found = presence.look(wanted, [f"{tmp_path}/Music"], presence.View())
     assert (len(found.of(PRESENT)), len(found.of(ABSENT))) == (2000, 18_000)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
 
 
 def test_paths_survive_the_way_to_home_and_a_damaged_list_is_refused() -> None:
