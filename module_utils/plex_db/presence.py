@@ -258,8 +258,6 @@ def _round(paths: Sequence[str], view: View, patience: float, end: float) -> tup
                     break
         except TimeoutError as error:
             problem = str(error)
-            if not group and problem == HANGS:
-                problem = f"home could not be asked: no answer in {START_SECONDS:g} s"
         finally:
             if problem or len(codes) < len(paths):
                 _end(process, view, group)
@@ -277,17 +275,18 @@ def _round(paths: Sequence[str], view: View, patience: float, end: float) -> tup
 def _lines(process: subprocess.Popen[bytes], patience: float, end: float) -> Iterable[str]:
     """Lines as they come.
 
-    :raises TimeoutError: none came within `patience` seconds, or `end` was reached; its text says which.
+    :raises TimeoutError: none came within `patience` seconds (the first: START_SECONDS), or `end` was reached; its text
+        says which.
     """
     assert process.stdout is not None  # noqa: S101 - PIPE was asked for
-    held, wait = b"", START_SECONDS
+    held, wait, late = b"", START_SECONDS, f"home could not be asked: no answer in {START_SECONDS:g} s"
     with selectors.DefaultSelector() as waiting:
         waiting.register(process.stdout, selectors.EVENT_READ)
         while True:
             now = time.monotonic()
             if not waiting.select(max(0.0, min(wait, end - now))):
-                raise TimeoutError(HANGS if end - now > wait else NO_TIME)
-            wait = patience
+                raise TimeoutError(late if end - now > wait else NO_TIME)
+            wait, late = patience, HANGS
             read = os.read(process.stdout.fileno(), 65536)
             if not read:
                 return
