@@ -54,6 +54,10 @@ options:
   listing:
     description: A listing of the remote that M(plexburst.core.plex_db_paths) made.
     type: path
+  audit:
+    description: The audit that M(plexburst.core.plex_db_paths) wrote. What it found at home alone is not proven gone
+      when it is in the trash, and is warned about.
+    type: path
   depth:
     description: How deep to look.
     type: str
@@ -164,7 +168,14 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors impo
 
 MISSING: ImportError | None = None
 try:
-    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import check, listing, manifest, pair, repair
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import (
+        check,
+        listing,
+        manifest,
+        pair,
+        paths,
+        repair,
+    )
 except ImportError as error:
     MISSING = error
 
@@ -201,6 +212,7 @@ def look(directory: Path, described: dict[str, Any] | None, options: dict[str, A
         base=manifest.load(Path(options["base_manifest"])) if options["base_manifest"] else None,
         base_directory=Path(options["base_dir"]) if options["base_dir"] else None,
         listing=listing.load(Path(options["listing"])) if options["listing"] else None,
+        at_home=paths.home_only(Path(options["audit"])) if options["audit"] else (),
         depth=options["depth"],
         plex_sqlite=options["plex_sqlite"],
         plex_sqlite_directory=options["plex_sqlite_dir"],
@@ -231,6 +243,7 @@ def main() -> None:
             "base_manifest": {"type": "path"},
             "base_dir": {"type": "path"},
             "listing": {"type": "path"},
+            "audit": {"type": "path"},
             "depth": {"type": "str", "choices": ["quick", "full"], "default": "quick"},
             "plex_sqlite": {"type": "list", "elements": "str", "default": []},
             "plex_sqlite_dir": {"type": "str", "default": ""},

@@ -18,6 +18,7 @@ description:
     has a stated rule (C(module_utils/plex_db/merge/policy.py)).
   - Home's Plex goes on working meanwhile, for an online snapshot of it is merged. M(plexburst.core.plex_db_install)
     then only merges the moments since that snapshot, with Plex stopped.
+  - What the indexer put into the trash and home's Plex sees, or may see, comes home as home has it (O(look)).
   - Every value that both sides changed is listed, all of them in a private file.
   - Needs nothing but Python 3.9 with sqlite3, and Plex's own SQLite where its triggers fire.
 attributes:
@@ -75,6 +76,30 @@ options:
   conflicts_file:
     description: A file for every conflict, one JSON object a line, with mode 0600.
     type: path
+  look:
+    description:
+      - With O(state=merged), look at home for each file that the indexer did not see, in O(container) or on this host
+        as the owner of Plex's database, and keep what is there or cannot be told.
+    type: bool
+    default: true
+  container:
+    description: The container that home's Plex runs in. Empty means that it runs on this host.
+    type: str
+    default: ''
+  path_map:
+    description: Where Plex's folders lie on this host, as V(path) and V(host); the longest path wins.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: The folder as Plex names it.
+        type: str
+        required: true
+      host:
+        description: The folder on this host.
+        type: str
+        required: true
   gap:
     description: How many ids to leave to home, with O(state=raised).
     type: int
@@ -132,6 +157,12 @@ warnings_of_merge:
   type: list
   elements: str
   sample: []
+at_home:
+  description: How many of the files that the indexer did not see are at home, are not, or cannot be told; of those that
+    were kept the number by section and the first; and why some cannot be told. Empty without O(look).
+  returned: success
+  type: dict
+  sample: {present: 1, absent: 1, unknown: 0, sections: {Music: 1}, examples: [/Media/Music/A/B/1.flac], why: []}
 sonic:
   description: With O(state=sonic), tracks, albums and artists that were marked, vectors brought home, and what was
     left.
@@ -156,12 +187,28 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors impo
 
 MISSING: ImportError | None = None
 try:
-    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import files, manifest, pair, snapshot, touched
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import (
+        files,
+        manifest,
+        pair,
+        presence,
+        snapshot,
+        touched,
+    )
     from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import gap, run, sonic
 except ImportError as error:
     MISSING = error
 
-EMPTY = {"put": {}, "drop": {}, "whole": [], "conflicts": [], "warnings_of_merge": [], "seconds": 0.0, "sonic": {}}
+EMPTY = {
+    "put": {},
+    "drop": {},
+    "whole": [],
+    "conflicts": [],
+    "warnings_of_merge": [],
+    "at_home": {},
+    "seconds": 0.0,
+    "sonic": {},
+}
 
 
 def merged(module: AnsibleModule) -> dict[str, object]:
@@ -174,6 +221,11 @@ def merged(module: AnsibleModule) -> dict[str, object]:
         now = Path(tempfile.mkdtemp(prefix=".plexburst-check-", dir=parent))
     try:
         snapshot.copy(Path(options["databases_dir"]), now)
+        view = presence.View(
+            container=options["container"],
+            path_map={entry["path"]: entry["host"] for entry in options["path_map"]},
+            user=presence.owner_of(Path(options["databases_dir"]) / pair.LIBRARY),
+        )
         done = run.merge(
             Path(options["base_dir"]),
             now,
@@ -182,6 +234,7 @@ def merged(module: AnsibleModule) -> dict[str, object]:
             plex_sqlite=options["plex_sqlite"],
             owner_like=Path(options["databases_dir"]) / pair.LIBRARY,
             conflicts_file=Path(options["conflicts_file"]) if options["conflicts_file"] else None,
+            look=(lambda paths, roots: presence.look(paths, roots, view)) if options["look"] else None,
             dry_run=module.check_mode,
         )
         if not module.check_mode:
@@ -224,6 +277,7 @@ def told(done: run.Merged) -> dict[str, object]:
         "whole": done.whole,
         "conflicts": done.examples,
         "warnings_of_merge": done.warnings,
+        "at_home": done.at_home,
         "seconds": done.seconds,
     }
 
@@ -267,6 +321,14 @@ def main() -> None:
             "sections": {"type": "list", "elements": "str", "default": []},
             "plex_sqlite": {"type": "list", "elements": "str", "default": []},
             "conflicts_file": {"type": "path"},
+            "look": {"type": "bool", "default": True},
+            "container": {"type": "str", "default": ""},
+            "path_map": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"path": {"type": "str", "required": True}, "host": {"type": "str", "required": True}},
+            },
             "gap": {"type": "int", "default": 250000},
         },
         required_if=[

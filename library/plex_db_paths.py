@@ -17,6 +17,8 @@ description:
   - Sorts every file of every section into present, missing, new and in the trash, in memory, and counts tracks without
     Sonic data and media never analysed.
   - Proposes mappings for what was moved or renamed, from names and sizes; what has two explanations is never proposed.
+  - What home's Plex sees although the remote lacks it (O(at_home_packed)), or may see (O(unknown_packed)), is neither
+    gone nor moved, and nothing to do.
   - Names compare equal in either Unicode form. Hidden files and files that the section's scanner would not take are no
     news.
 attributes:
@@ -80,9 +82,23 @@ options:
     default: true
   max_missing_percent:
     description: Fail when more percent of the files in the database are missing on the remote, or of the files of a
-      section of ten or more. Proposals are in the result all the same.
+      section of ten or more. Proposals are in the result all the same. What home has does not count.
     type: float
     default: 100.0
+  max_home_only_percent:
+    description: Fail when more percent of the files in the database are at home, or may be, and not on the remote, or
+      of the files of a section of ten or more.
+    type: float
+    default: 100.0
+  at_home_packed:
+    description: Files that home's Plex sees, as RV(plexburst.core.plex_file_presence#module:present_packed) has them.
+    type: str
+    default: ''
+  unknown_packed:
+    description: Files of which that could not be told, as
+      RV(plexburst.core.plex_file_presence#module:unknown_packed) has them.
+    type: str
+    default: ''
   mappings:
     description: Moves that a person has accepted; files are looked for where these bring them. One from a path to
       itself says that nothing is to be proposed there.
@@ -152,10 +168,26 @@ totals:
   type: dict
   sample: {present: 40, missing: 1, new: 3, sonic_pending: 2}
 missing_percent:
-  description: Percent of the files in the database that the remote does not have.
+  description: Percent of the files in the database that neither the remote nor home has.
   returned: success
   type: float
   sample: 2.4
+home_only_percent:
+  description: Percent of them that home has, or may have, and the remote has not.
+  returned: success
+  type: float
+  sample: 0.8
+missing_packed:
+  description: The paths that the remote lacks as home names them, packed for M(plexburst.core.plex_file_presence).
+  returned: success
+  type: str
+  sample: eJzTd01Jzy9KBAANdgM4
+roots:
+  description: The folders of the sections.
+  returned: success
+  type: list
+  elements: str
+  sample: [/Media/Music]
 proposals:
   description: Mappings for what was moved, each with its evidence, those with most files first. O(mappings) takes them
     as they are.
@@ -225,7 +257,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors impo
 
 MISSING: ImportError | None = None
 try:
-    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import listing, mapping, paths
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import listing, mapping, paths, presence
 except ImportError as error:
     MISSING = error
 
@@ -260,10 +292,15 @@ def listed(module: AnsibleModule) -> listing.Listing:
         return listing.load(target)
 
 
+def uncovered_words(counts: dict[str, Any]) -> str:
+    """Which folders of the sections are on no mount, if any."""
+    uncovered = [place for section in counts["sections"] for place in section["uncovered_locations"]]
+    return f" No mount covers {', '.join(uncovered)}: give their remote in plexburst_media." if uncovered else ""
+
+
 def missing_words(too_much: list[str], counts: dict[str, Any], moves: dict[str, Any], options: dict[str, Any]) -> str:
     """Why the limit stops this, and what to do about it."""
-    uncovered = [place for section in counts["sections"] for place in section["uncovered_locations"]]
-    hint = f" No mount covers {', '.join(uncovered)}: give their remote in plexburst_media." if uncovered else ""
+    hint = uncovered_words(counts)
     if moves["proposals"]:
         files = sum(proposal["files"] for proposal in moves["proposals"])
         hint += (
@@ -275,6 +312,17 @@ def missing_words(too_much: list[str], counts: dict[str, Any], moves: dict[str, 
         f"{hint} Check that the mounts' paths are those of home's Plex, and that the remote is whole; the indexer "
         "would put all of these into the trash. If they are gone for good, raise plexburst_max_missing_percent for "
         "this run."
+    )
+
+
+def home_only_words(too_much: list[str], counts: dict[str, Any], options: dict[str, Any]) -> str:
+    """Why so many files at home alone stop this, and what to do about it."""
+    examples = [path for section in counts["sections"] for path in section["home_only_examples"]]
+    return (
+        f"{' and '.join(too_much)} are not on the remote but at home, or home could not tell, more than the limit of "
+        f"{options['max_home_only_percent']:g} %, for example {examples[0]!r}. An indexer could do nothing for them."
+        f"{uncovered_words(counts)} Check that the mounts' paths are those of home's Plex, and that the remote is "
+        "whole. If so much is only at home, raise plexburst_max_home_only_percent."
     )
 
 
@@ -297,6 +345,9 @@ def main() -> None:
             "sonic": {"type": "bool", "default": True},
             "analysis": {"type": "bool", "default": True},
             "max_missing_percent": {"type": "float", "default": 100.0},
+            "max_home_only_percent": {"type": "float", "default": 100.0},
+            "at_home_packed": {"type": "str", "default": ""},
+            "unknown_packed": {"type": "str", "default": ""},
             "mappings": {"type": "list", "elements": "dict", "default": [], "options": dict(PAIR)},
             "indexer_mappings": {"type": "list", "elements": "dict", "default": [], "options": dict(PAIR)},
             "times_sample": {"type": "int", "default": 0},
@@ -323,6 +374,8 @@ def main() -> None:
             options["sonic"],
             options["analysis"],
             mappings=mapping.Mappings.parse(options["mappings"]),
+            at_home=presence.unpack(options["at_home_packed"]),
+            unknown=presence.unpack(options["unknown_packed"]),
         )
         there = paths.as_indexer(
             result, mapping.Mappings.parse(options["mappings"]), mapping.Mappings.parse(options["indexer_mappings"])
@@ -343,11 +396,17 @@ def main() -> None:
     too_much = paths.too_much_missing(counts, options["max_missing_percent"])
     if too_much:
         module.fail_json(msg=missing_words(too_much, counts, moves, options), sections=counts["sections"], **moves)
+    too_much = paths.too_much_at_home_only(counts, options["max_home_only_percent"])
+    if too_much:
+        module.fail_json(msg=home_only_words(too_much, counts, options), sections=counts["sections"], **moves)
     module.exit_json(
         changed=False,
         sections=counts["sections"],
         totals=counts["totals"],
         missing_percent=counts["missing_percent"],
+        home_only_percent=counts["home_only_percent"],
+        missing_packed=presence.pack(path for section in result["sections"] for path in section["missing"]),
+        roots=[place for section in result["sections"] for place in section["locations"]],
         nothing_to_do=counts["nothing_to_do"],
         listed=len(held.exact),
         sample=sample,

@@ -36,6 +36,17 @@ _BUNDLES = _object(
     more=dict.fromkeys(("added", "replaced", "same", "kept", "refused", "bytes", "unresolved"), _COUNT),
 )
 """Files of Plex's bundles that a run laid at home; empty when it brought none."""
+_AT_HOME = _object(
+    {},
+    more={
+        **dict.fromkeys(("present", "absent", "unknown"), _COUNT),
+        "sections": {"type": "object", "additionalProperties": _COUNT},
+        **{key: {"type": "array", "items": {"type": "string"}} for key in ("examples", "why")},
+    },
+)
+"""Files that the indexer did not see: what is at home, or may be, was kept; `sections` counts those by title."""
+_TRASH = _object({"kept_off": {"type": "boolean"}, "why": {"type": "string"}, "next": {"type": "string"}})
+"""That home does not empty its trash by itself any more, until somebody acts."""
 _FAILURE = _object(
     {
         "phase": {"type": "string"},
@@ -117,7 +128,7 @@ PARTS: Mapping[str, dict[str, Any]] = {
             "backup": _WORDS,
             "watch_state": _object({"kept": _COUNT, "conflicts": _COUNT}),
         },
-        more={"bundles": _BUNDLES},
+        more={"bundles": _BUNDLES, "at_home": _AT_HOME, "trash": _TRASH},
     ),
     "checkpoint": _object(
         {"made": _COUNT, "failed": _COUNT, "kept": {"type": "boolean"}},
@@ -400,6 +411,9 @@ def headline(summary: Mapping[str, Any], report: str) -> list[str]:
     if cost["instance_type"] and cost["billed"] is not None:
         lines.append(f"  Cost: {cost['billed']:.4f} {cost['currency']} ({cost['instance_type']})")
     lines.append(f"  Home: {_home_words(summary['home'])}")
+    trash = summary["home"].get("trash")
+    if trash:
+        lines += [f"  Home's trash: {trash['why']}", f"  Next: {trash['next']}"]
     lines.append(f"  Leftovers: {_leftover_words(summary['cloud'])}")
     lines += [f"  Leftovers of other runs: {_other_words(run)}" for run in summary["cloud"]["listing"]["other_runs"]]
     lines.append(f"  Report: {report}")

@@ -21,6 +21,7 @@ import sys
 import time
 import unicodedata
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from sandbox import home, processes
+from sandbox import home, media, processes, s3
 from sandbox.faults import Faults
 from sandbox.files import tail
 from sandbox.layout import FAULT_NAMES, Layout
@@ -173,6 +174,48 @@ class Sandbox:
         request = urllib.request.Request(f"{state['url']}/devices.xml", headers={"X-Plex-Token": token})  # noqa: S310
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - loopback, from our own state
             return [dict(device.attrib) for device in ET.fromstring(answer.read()).iter("Device")]  # noqa: S314
+
+    def merge_home(self, timeout: float = 60.0) -> list[str]:
+        """Give home a merged view, as with mergerfs: a film and a track that the bucket lacks, which home's Plex knows.
+
+        Returns their paths as home's Plex names them.
+        """
+        bucket = self.layout.s3 / s3.BUCKET
+        keys = media.merge_view(home.home_dir(self.layout) / "local", bucket, media.home_only())
+        volume = self.state["home"]["volumes"][0]
+        files = [f"{volume['path']}/{key}" for key in keys]
+        connection = self.home_db()
+        try:
+            rows = connection.execute("SELECT root_path, library_section_id FROM section_locations").fetchall()
+        finally:
+            connection.close()
+        for file in files:
+            section = next(number for root, number in rows if file.startswith(f"{root}/"))
+            query = urllib.parse.urlencode({"path": file.rpartition("/")[0]})
+            self._ask_home(f"/library/sections/{section}/refresh?{query}")
+        self._wait_for_parts(files, time.monotonic() + timeout)
+        return files
+
+    def _ask_home(self, path: str) -> None:
+        """A request to home's Plex as its owner."""
+        preferences = ET.parse(home.support_dir(self.layout) / "Preferences.xml").getroot()  # noqa: S314 - our own file
+        token = {"X-Plex-Token": preferences.attrib["PlexOnlineToken"]}
+        address = f"http://127.0.0.1:{self.state['home']['plex_port']}{path}"
+        request = urllib.request.Request(address, headers=token)
+        with urllib.request.urlopen(request, timeout=10):  # noqa: S310 - loopback, from our own state
+            pass
+
+    def _wait_for_parts(self, files: list[str], deadline: float) -> None:
+        while time.monotonic() < deadline:
+            connection = self.home_db()
+            try:
+                known = {row[0] for row in connection.execute("SELECT file FROM media_parts")}
+            finally:
+                connection.close()
+            if known.issuperset(files):
+                return
+            time.sleep(0.2)
+        raise SandboxError(f"expected home's Plex to find {', '.join(files)}; read {self.layout.log}")
 
     def home_db(self, name: str = "library") -> sqlite3.Connection:
         """Home's `library` or `blobs` database, read only, with a stand-in for Plex's collation; close it."""

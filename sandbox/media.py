@@ -144,6 +144,28 @@ def make(root: Path, clips: Iterable[Clip]) -> int:
     return written
 
 
+def home_only() -> tuple[Clip, ...]:
+    """A film and a track, of an artist of its own, that home has and the bucket has not: on a local disk that home's
+    view merges in, or not uploaded yet."""
+    film = "The Attic Reel (2012)"
+    return (
+        Clip(MOVIES, f"{film}/{film}.mkv", "The Attic Reel", Generation.BOTH, 9_000, year=2012),
+        _track("Home Taper", "Attic Tapes", 1, "Kept Here", 2012, suffix="mp3", generation=Generation.BOTH, seed=9_001),
+    )
+
+
+def merge_view(local: Path, bucket: Path, clips: Iterable[Clip]) -> list[str]:
+    """Write the files below `local` and show them in home's view, which is the bucket's folder, as links: home's Plex
+    follows them, the S3 server leaves links out. Returns their paths below the bucket."""
+    clips = list(clips)
+    make(local, clips)
+    for clip in clips:
+        link = bucket / clip.key
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(local / clip.key)
+    return [clip.key for clip in clips]
+
+
 def move_on(root: Path, all_clips: Catalogue) -> None:
     """Bring the bucket from the old generation to the present one: new files appear, removed ones go."""
     make(root, all_clips.at(Generation.NEW))

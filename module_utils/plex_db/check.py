@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from .files import FileOperations, sha256_of
 from .guard import EXAMPLES, STRICT, Limits, Problem, Report, sentences, shorten
 from .listing import Listing, canonical
 from .pair import BLOBS, LIBRARY, NAMES, remove_empty_side_files, side_files
+from .presence import shown
 from .reader import open_closed, rows
 
 __all__ = [
@@ -49,6 +50,7 @@ def check(
     base: Mapping[str, Any] | None = None,
     base_directory: Path | None = None,
     listing: Listing | None = None,
+    at_home: Collection[str] = (),
     depth: str = "quick",
     plex_sqlite: Sequence[str] = (),
     plex_sqlite_directory: str = "",
@@ -60,6 +62,8 @@ def check(
     :param base: the manifest of the snapshot that went out; what comes back may not hold less.
     :param base_directory: the pair that went out, where it is at hand: items are then compared one by one.
     :param listing: what the remote holds: a newly trashed part whose file is there proves a sick mount.
+    :param at_home: files that the remote lacks and home's Plex sees, or may see. In the trash they are not proven gone:
+        they are warned about, and the merge at home takes that back.
     :param plex_sqlite: argv of Plex's SQLite, for depth `full`.
     :param plex_sqlite_directory: the folder of the pair as that command sees it (in a container); default: as here.
     """
@@ -77,6 +81,7 @@ def check(
         _check_against(
             directory, manifest, report, base=base, base_directory=base_directory, listing=listing, limits=limits
         )
+        _tell_kept(directory, base, at_home, report)
     if depth == "full":
         integrity(directory, plex_sqlite, plex_sqlite_directory, report)
     return report
@@ -214,6 +219,26 @@ def _check_trash(directory: Path, base: Mapping[str, Any], listing: Listing, rep
             section,
             len(files),
             files[:EXAMPLES],
+        )
+
+
+def _tell_kept(directory: Path, base: Mapping[str, Any], at_home: Collection[str], report: Report) -> None:
+    """Warn about newly trashed files that are at home."""
+    if not at_home:
+        return
+    before = set(base.get("trashed_part_ids", ()))
+    wanted = frozenset(at_home)
+    with open_closed(directory / LIBRARY) as library:
+        kept = [
+            file
+            for part_id, _, file, trashed in manifests.parts_with_state(library)
+            if trashed and part_id not in before and file in wanted
+        ]
+    if kept:
+        report.warnings.append(
+            f"{len(kept)} files are in the indexer's trash because the remote lacks them, and home's Plex sees them or "
+            f"could not tell, for example {shorten([shown(file) for file in kept[:COMPLAINTS]])}. They are not gone: "
+            "home keeps them as they are when the pair is installed."
         )
 
 

@@ -7,14 +7,14 @@ longer one. A file with a new name in its old (or moved) folder is recognised by
 the only ones. The remote's listing holds no durations: those of the library say when Plex knows the file at its new
 place already, which no mapping may then name a second time.
 
-Never proposed: what has two explanations, what would put two files on one path, what would leave its section, and
-what a second run would move again.
+Never proposed: what home's Plex still sees at its old place, what has two explanations, what would put two files on one
+path, what would leave its section, and what a second run would move again.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -28,12 +28,14 @@ SIZE_ALONE_BYTES = 100_000
 ABSENT_SHARE = 0.1
 EXAMPLES = 3
 
-AMBIGUOUS, LEFT, KNOWN, CHAIN = "ambiguous", "left_section", "known", "chain"
+AMBIGUOUS, LEFT, KNOWN, CHAIN, AT_HOME = "ambiguous", "left_section", "known", "chain", "at_home"
 WHY: Mapping[str, str] = {
     AMBIGUOUS: "several files of the remote, or of the library, could be the one",
     LEFT: "found, but outside every folder of their section: add that folder to the section in Plex, or move them back",
     KNOWN: "Plex knows them at their new place already (same name, size and duration): scan that section at home",
     CHAIN: "found, but their new place is where other files were: accept one step at a time",
+    AT_HOME: "home's Plex still sees them at their old place, so they are copies, or home's mount shows an old "
+    "listing: refresh that mount and make the plan again",
 }
 
 
@@ -105,6 +107,7 @@ def propose(
     listing: Listing,
     locations: Mapping[int, Sequence[str]],
     accepted: Mappings | None = None,
+    at_home: Collection[str] = (),
 ) -> Moves:
     """Find what moved.
 
@@ -112,8 +115,9 @@ def propose(
     :param locations: the folders of each section, likewise.
     :param accepted: mappings of the settings; what they bring to its place needs no proposal, and one from a path to
         itself says that nothing is to be proposed there. Proposals are meant to be added to them.
+    :param at_home: files that home's Plex sees where the library names them, or may see: they have not moved.
     """
-    return _Search(files, listing, locations, accepted or Mappings()).run()
+    return _Search(files, listing, locations, accepted or Mappings(), at_home).run()
 
 
 @dataclass
@@ -136,8 +140,11 @@ class _Search:
         listing: Listing,
         locations: Mapping[int, Sequence[str]],
         accepted: Mappings,
+        at_home: Collection[str],
     ) -> None:
         self.listing = listing
+        self.at_home = {canonical(path) for path in at_home}
+        self.stayed: dict[str, int] = {}  # those of them that the remote lacks, with their size
         self.locations = {section: [canonical(path) for path in paths] for section, paths in locations.items()}
         self.accepted = accepted
         self.accepted_sources = {canonical(entry.source) for entry in accepted.entries}
@@ -151,6 +158,7 @@ class _Search:
     def run(self) -> Moves:
         """Sort, pair, climb down, check."""
         self._sort()
+        self._explain_stayed()
         if not self.movers:
             return self.result
         self._pair()
@@ -182,6 +190,11 @@ class _Search:
             elif there is not None and (file.size is None or there < 0 or there == file.size):
                 self.claimed.add(place)
                 self.live.add(path)
+            elif there is None and path in self.at_home:
+                self.claimed.add(place)
+                self.live.add(path)
+                if file.size is not None:
+                    self.stayed[path] = file.size
             elif file.size is None or not self.listing.covers(place) or self._declined(path) or place != path:
                 self.claimed.add(place)
                 if there is not None:
@@ -192,6 +205,16 @@ class _Search:
                 self.movers[path] = _Mover(path, file.size, {file.section}, file.duration, there is None)
         for path in self.live & self.movers.keys():  # two items of one file disagree about its size: it is there
             del self.movers[path]
+
+    def _explain_stayed(self) -> None:
+        """Files that home still has at their old place although the remote has the same name and size at another."""
+        if not self.stayed:
+            return
+        wanted = {(_name(path), size): path for path, size in self.stayed.items()}
+        for place, size in self.listing.sizes.items():
+            path = wanted.get((_name(place), size))
+            if path is not None and place not in self.claimed:
+                self._leave(AT_HOME, [path])
 
     def _declined(self, path: str) -> bool:
         matched = self.accepted.match(path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from .mapping import Mappings
 from .mapping_rows import plan as plan_mapping
 from .moves import Moves, NamedFile, propose
 from .pair import LIBRARY, require_closed
+from .presence import shown
 from .reader import iterate, open_closed
 from .times import sample as sample_times
 
 SCHEMA = 2
+HOME_ONLY_EXAMPLES = 3
 # A section with fewer files than this says nothing by percent: one film of three is a third.
 FEW_FILES = 10
 # What Plex's scanners take (Plex support, "What media formats are supported"; names as in its bundled scanners).
@@ -69,17 +71,29 @@ class SectionAudit:
     trashed_present: list[str] = field(default_factory=list)
     other_form: list[str] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
+    at_home: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
     sonic_pending: int = 0
     sonic_missing: int = 0
     analysis_pending: int = 0
 
-    LISTS = ("missing", "new", "trashed_missing", "trashed_present", "other_form", "moved")
+    # at_home and unknown are parts of missing: home's Plex sees them, or whether it does cannot be told.
+    LISTS = ("missing", "new", "trashed_missing", "trashed_present", "other_form", "moved", "at_home", "unknown")
+
+    @property
+    def home_only(self) -> int:
+        """Files that the remote lacks and that must not be taken for gone."""
+        return len(self.at_home) + len(self.unknown)
 
     @property
     def missing_percent(self) -> float:
-        """Of the files that the section names outside the trash, how many percent the remote lacks."""
-        named = self.present + len(self.missing)
-        return round(100 * len(self.missing) / named, 2) if named else 0.0
+        """Of the files that the section names outside the trash, how many percent are gone from remote and home."""
+        return _percent(len(self.missing) - self.home_only, self.present + len(self.missing))
+
+    @property
+    def home_only_percent(self) -> float:
+        """The same for those that the remote lacks and home has, or may have."""
+        return _percent(self.home_only, self.present + len(self.missing))
 
     def full(self) -> dict[str, Any]:
         """With the lists, for the file."""
@@ -95,6 +109,8 @@ class SectionAudit:
             "uncovered_locations": self.uncovered_locations,
             "present": self.present,
             "missing_percent": self.missing_percent,
+            "home_only_percent": self.home_only_percent,
+            "home_only_examples": [shown(path) for path in (*self.at_home, *self.unknown)[:HOME_ONLY_EXAMPLES]],
             **{name: len(getattr(self, name)) for name in self.LISTS},
             "sonic_pending": self.sonic_pending,
             "sonic_missing": self.sonic_missing,
@@ -110,6 +126,8 @@ def audit(
     want_analysis: bool = True,
     *,
     mappings: Mappings | None = None,
+    at_home: Collection[str] = (),
+    unknown: Collection[str] = (),
 ) -> dict[str, Any]:
     """Compare the closed pair in `directory` with the listing.
 
@@ -118,6 +136,9 @@ def audit(
     :param want_analysis: media never analysed are something to do.
     :param mappings: moves that a person has accepted: files are looked for where these bring them. What is proposed
         besides is meant to be added to them.
+    :param at_home: files that home's Plex sees (presence.look) although the remote lacks them: not gone, not moved, and
+        nothing that the indexer could do anything about.
+    :param unknown: files of which that could not be told; they are treated the same.
     :returns: `sections` (with lists, in home's paths but for `new`), `totals`, `nothing_to_do`, `missing_percent`,
         `proposals` and `undecided` (moves.Moves), `mapped` (files per accepted mapping).
     :raises PlexDatabaseError: an unknown title, the pair cannot be read, or the mappings cannot be applied to it.
@@ -132,15 +153,19 @@ def audit(
         }
         files = named_files(library)
         known = _audit_files(files, audits, listing, mappings)
-        _count_pending(library, audits)
+        stay = frozenset(at_home) | frozenset(unknown)
+        _count_pending(library, audits, stay)
         _count_unheard(library, audits, listing, mappings)
         mapped = plan_mapping(library, mappings)
         locations = {section["id"]: section["locations"] for section in manifests.sections(library)}
     _find_new(audits.values(), listing, known, mappings)
     for entry in audits.values():
         entry.uncovered_locations = [place for place in entry.locations if not listing.covers(mappings.apply(place))]
-    moves = propose(files, listing, locations, mappings) if any(entry.missing for entry in audits.values()) else Moves()
+    any_missing = any(entry.missing for entry in audits.values())
+    moves = propose(files, listing, locations, mappings, stay) if any_missing else Moves()
     for entry in audits.values():
+        entry.at_home = _those_in(entry.missing, at_home)
+        entry.unknown = _those_in(entry.missing, unknown)
         entry.moved = [file for file in entry.missing if canonical(file) in moves.moved]
     result = _result(list(audits.values()), want_sonic, want_analysis)
     chosen = set(audits)
@@ -171,16 +196,30 @@ def named_files(library: sqlite3.Connection) -> list[NamedFile]:
 def too_much_missing(result: Mapping[str, Any], limit: float) -> list[str]:
     """Sentences for what exceeds the limit, in percent: the whole library, and each section of ten files or more.
 
-    What a proposed mapping would bring back counts as missing until somebody accepts it.
+    What a proposed mapping would bring back counts as missing until somebody accepts it; what home has does not count.
     """
-    totals = result["totals"]
+    return _beyond(result, "missing_percent", limit, lambda entry: entry["missing"] - _home_only(entry))
+
+
+def too_much_at_home_only(result: Mapping[str, Any], limit: float) -> list[str]:
+    """The same for files that home has, or may have, and the remote lacks: so many are a remote of another path."""
+    return _beyond(result, "home_only_percent", limit, _home_only)
+
+
+def _home_only(counts: Mapping[str, Any]) -> int:
+    return int(counts["at_home"] + counts["unknown"])
+
+
+def _beyond(
+    result: Mapping[str, Any], percent: str, limit: float, count: Callable[[Mapping[str, Any]], int]
+) -> list[str]:
     sentences = []
-    if result["missing_percent"] > limit:
-        sentences.append(f"{totals['missing']} files ({result['missing_percent']} %) of the library")
+    if result[percent] > limit:
+        sentences.append(f"{count(result['totals'])} files ({result[percent]} %) of the library")
     sentences += [
-        f"{section['missing']} files ({section['missing_percent']} %) of section {section['title']!r}"
+        f"{count(section)} files ({section[percent]} %) of section {section['title']!r}"
         for section in result["sections"]
-        if section["missing_percent"] > limit and section["present"] + section["missing"] >= FEW_FILES
+        if section[percent] > limit and section["present"] + section["missing"] >= FEW_FILES
     ]
     return sentences
 
@@ -215,6 +254,19 @@ def write(result: Mapping[str, Any], destination: Path) -> None:
         json.dump(result, stream, indent=1)
         stream.write("\n")
     partial.replace(destination)
+
+
+def home_only(audit: Path) -> list[str]:
+    """The files of a written audit that the remote lacks and home has, or may have.
+
+    :raises PlexDatabaseError: it cannot be read.
+    """
+    try:
+        sections = json.loads(audit.read_text(encoding="utf-8"))["sections"]
+        # A run of an older plexburst has looked for none.
+        return [path for section in sections for name in ("at_home", "unknown") for path in section.get(name, ())]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise PlexDatabaseError(f"The path audit at {audit} cannot be read: {error}. Make the plan again.") from error
 
 
 def is_media(path: str, location: str, section_type: str) -> bool:
@@ -281,7 +333,18 @@ def _audit_files(
     return known
 
 
-def _count_pending(library: sqlite3.Connection, audits: Mapping[int, SectionAudit]) -> None:
+def _those_in(missing: Sequence[str], found: Collection[str]) -> list[str]:
+    wanted = frozenset(found)
+    return [path for path in missing if path in wanted]
+
+
+def _percent(part: int, whole: int) -> float:
+    return round(100 * part / whole, 2) if whole else 0.0
+
+
+def _count_pending(
+    library: sqlite3.Connection, audits: Mapping[int, SectionAudit], stay: Collection[str] = frozenset()
+) -> None:
     for section, counts in manifests.sonic(library).items():
         entry = audits.get(int(section))
         if entry is not None and entry.type == "artist":
@@ -296,6 +359,17 @@ def _count_pending(library: sqlite3.Connection, audits: Mapping[int, SectionAudi
     for section_id, count in pending:
         if section_id in audits:
             audits[section_id].analysis_pending = count
+    if not stay:
+        return
+    files = iterate(
+        library,
+        "SELECT DISTINCT md.library_section_id, mi.id, mp.file FROM media_items mi "
+        "JOIN metadata_items md ON md.id = mi.metadata_item_id JOIN media_parts mp ON mp.media_item_id = mi.id "
+        "WHERE COALESCE(mi.media_analysis_version, 0) = 0 AND mi.deleted_at IS NULL AND md.deleted_at IS NULL",
+    )
+    for section_id, _media in {(section, media) for section, media, file in files if file in stay}:
+        if section_id in audits:
+            audits[section_id].analysis_pending -= 1
 
 
 def _count_unheard(
@@ -344,17 +418,21 @@ def _result(audits: list[SectionAudit], want_sonic: bool, want_analysis: bool) -
         "analysis_pending": sum(entry.analysis_pending for entry in audits),
     }
     named = totals["present"] + totals["missing"]
+    home_only = _home_only(totals)
     something = (
         totals["new"]
         + totals["missing"]
+        - home_only
         + totals["trashed_present"]
-        + (totals["sonic_pending"] if want_sonic else 0)
+        # A track that is gone counts above, one that home alone has cannot be analysed elsewhere.
+        + (totals["sonic_pending"] - totals["sonic_missing"] if want_sonic else 0)
         + (totals["analysis_pending"] if want_analysis else 0)
     )
     return {
         "schema": SCHEMA,
         "sections": [entry.full() for entry in audits],
         "totals": totals,
-        "missing_percent": round(100 * totals["missing"] / named, 2) if named else 0.0,
+        "missing_percent": _percent(totals["missing"] - home_only, named),
+        "home_only_percent": _percent(home_only, named),
         "nothing_to_do": something == 0,
     }

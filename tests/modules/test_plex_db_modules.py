@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import reader
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db import presence, reader
 
 from tests.modules.runner import run_module
 from tests.unit.plex_db import building
@@ -242,6 +243,92 @@ def test_file_times_are_seen_through_plexs_names(tmp_path: Path) -> None:
     seen = run_module("plex_file_times", arguments, check=True)
     assert seen["files"] == {"/Media/a.flac": {"mtime": 1_700_000_000.0, "size": 5}}
     assert seen["seen"] is True
+
+
+def test_what_only_home_has_is_told_from_what_is_gone_from_the_audit_to_the_merge(home: Path, tmp_path: Path) -> None:
+    """A merged view at home: the remote lacks a track, which is there, and a film, which is nowhere."""
+    track, film = "/Media/Music/A/B/0001.flac", "/Media/Movies/L'été (2020)/L'été (2020).mkv"
+    local = tmp_path / "disk"
+    (local / track[7:]).parent.mkdir(parents=True)
+    (local / track[7:]).write_bytes(b"x")
+    (local / "Movies" / "Another (2001)").mkdir(parents=True)
+    view = [{"path": "/Media", "host": str(local)}]
+    held = (
+        {"listing": 1, "roots": ["/Media"]},
+        *([f"/Media/Music/A/B/{n:04d}.flac", 1] for n in range(2, 11)),
+        {"files": 9},
+    )
+    (tmp_path / "listing").write_text("".join(json.dumps(line) + "\n" for line in held))
+    arguments = place(home, tmp_path)
+    audit = {"dir": arguments["base_dir"], "listing": str(tmp_path / "listing"), "dest": str(tmp_path / "audit.json")}
+    missing = run_module("plex_db_paths", audit, check=True)
+    assert (missing["totals"]["missing"], sorted(missing["roots"])) == (2, ["/Media/Movies", "/Media/Music"])
+    looked = {"packed": missing["missing_packed"], "roots": missing["roots"], "path_map": view}
+    found = run_module("plex_file_presence", {**looked, "user_of": str(home / building.LIBRARY)}, check=True)
+    assert (found["present"], found["absent"], found["unknown"], found["examples"]) == (1, 1, 0, [track])
+    told = {"at_home_packed": found["present_packed"], "unknown_packed": found["unknown_packed"]}
+    judged = run_module("plex_db_paths", {**audit, **told})
+    assert [(entry["missing"], entry["at_home"]) for entry in judged["sections"]] == [(1, 1), (1, 0)]
+    refused = run_module("plex_db_paths", {**audit, **told, "max_home_only_percent": 5})
+    assert "plexburst_max_home_only_percent" in refused["msg"]
+    assert track in refused["msg"]
+
+    incoming = Path(arguments["incoming"])
+    dead = tuple(
+        f"UPDATE {table} SET deleted_at = 5 WHERE id IN (1, 5000)"  # noqa: S608
+        for table in ("metadata_items", "media_items", "media_parts")
+    )
+    building.write(incoming / building.LIBRARY, *((sql,) for sql in dead))
+    checking = {"dir": str(incoming), "with_manifest": False, "base_manifest": f"{arguments['base_dir']}/manifest.json"}
+    checked = run_module("plex_db_check", {**checking, "listing": audit["listing"], "audit": audit["dest"]})
+    assert [words for words in checked["warnings_found"] if track in words and film not in words]
+    merging = {
+        "databases_dir": str(home),
+        "incoming": str(incoming),
+        "base_dir": arguments["base_dir"],
+        "snapshot_dir": str(tmp_path / "now"),
+        "plex_sqlite": building.plex_sqlite(),
+        "path_map": view,
+    }
+    merged = run_module("plex_db_merge", merging)
+    assert (merged["at_home"]["present"], merged["at_home"]["absent"], merged["at_home"]["sections"]) == (
+        1,
+        1,
+        {"Music": 1},
+    )
+    with reader.open_closed(incoming / building.LIBRARY) as library:
+        trashed = "SELECT id FROM media_parts WHERE deleted_at IS NOT NULL"
+        assert reader.rows(library, trashed) == [(5000,)]
+    (local / track[7:]).unlink()
+    again = run_module("plex_db_merge", {**merging, "look": False}, check=True)
+    assert again["at_home"] == {}
+    damaged = run_module("plex_file_presence", {**looked, "packed": "no list"})
+    assert "The list of paths is damaged" in damaged["msg"]
+
+
+def test_a_container_whose_folder_hangs_is_answered_for_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`docker exec` into a container whose media lie on a dead mount: unknown, with the cause, and the rest is told."""
+    (tmp_path / "Media" / "Fine").mkdir(parents=True)
+    (tmp_path / "Media" / "Fine" / "a.mkv").write_bytes(b"x")
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    # docker exec -i plex sh -c …: the shell's own test hangs at one folder.
+    docker.write_text(
+        f"#!{sys.executable}\nimport os, sys\n"
+        "assert sys.argv[1:4] == ['exec', '-i', 'plex'], sys.argv\n"
+        "words = [w.replace('look() {', 'look() { case $1 in */Hung*) sleep 60 ;; esac;') for w in sys.argv[4:]]\n"
+        "os.execvp(words[0], words)\n"
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{docker.parent}{os.pathsep}{os.environ['PATH']}")
+    files = [f"{tmp_path}/Media/{name}" for name in ("Fine/a.mkv", "Fine/b.mkv", "Hung/c.mkv", "Hung/d.mkv")]
+    asked = {"packed": presence.pack(files), "roots": [f"{tmp_path}/Media"], "container": "plex", "folder_timeout": 2}
+    found = run_module("plex_file_presence", asked, check=True)
+    assert (found["present"], found["absent"], found["unknown"]) == (1, 1, 2)
+    assert found["why"] == [f"2 file(s): its folder does not answer, such as {files[2]}"]
+    assert presence.unpack(found["unknown_packed"]) == files[2:]
 
 
 def test_what_home_did_is_merged_while_plex_runs_and_then_installed(home: Path, tmp_path: Path) -> None:

@@ -117,7 +117,8 @@ def databases_of(config_dir: str) -> Path:
 def files_of_remote(state: dict[str, Any]) -> set[str]:
     """Every media file that the S3 server holds, as home's Plex would name it."""
     root = Path(state["home"]["volumes"][0]["host"])
-    return {f"/Media/{p.relative_to(root).as_posix()}" for p in root.rglob("*") if p.is_file()}
+    # Links are what home's merged view adds.
+    return {f"/Media/{p.relative_to(root).as_posix()}" for p in root.rglob("*") if p.is_file() and not p.is_symlink()}
 
 
 def get_json(url: str) -> Any:

@@ -60,6 +60,11 @@ class Story:
     bundles: dict[str, tuple[int, int]]
     bundles_after: dict[str, tuple[int, int]]
     covers: dict[int, bytes]
+    local: dict[str, list[tuple[Any, ...]]]
+    local_after: dict[str, list[tuple[Any, ...]]]
+    prefs_after: dict[str, Any]
+    uploaded: Outcome
+    prefs_uploaded: dict[str, Any]
 
 
 class Knocker(threading.Thread):
@@ -98,6 +103,40 @@ def marks(databases: Path) -> dict[int, tuple[Any, ...]]:
         }
     finally:
         library.close()
+
+
+def rows_of(databases: Path, files: list[str]) -> dict[str, list[tuple[Any, ...]]]:
+    """By file, its part and what that belongs to, up to the show or artist: id, whether in the trash, title or file."""
+    library = connect(databases / LIBRARY)
+    try:
+        found = {}
+        for file in files:
+            part, media, deleted = library.execute(
+                "SELECT id, media_item_id, deleted_at FROM media_parts WHERE file = ?", (file,)
+            ).fetchone()
+            item, gone = library.execute(
+                "SELECT metadata_item_id, deleted_at FROM media_items WHERE id = ?", (media,)
+            ).fetchone()
+            rows: list[tuple[Any, ...]] = [("part", part, deleted), ("media", media, gone)]
+            while item is not None:
+                above, trashed, title = library.execute(
+                    "SELECT parent_id, deleted_at, title FROM metadata_items WHERE id = ?", (item,)
+                ).fetchone()
+                rows.append((title, item, trashed))
+                item = above
+            found[file] = rows
+        return found
+    finally:
+        library.close()
+
+
+def upload(state: dict[str, Any], files: list[str]) -> None:
+    """What only home had is on the remote now: the links of home's merged view become files of the bucket."""
+    for file in files:
+        link = Path(state["home"]["volumes"][0]["host"]) / file.removeprefix("/Media/")
+        target = link.resolve()
+        link.unlink()
+        shutil.copy2(target, link)
 
 
 def uploads(databases: Path) -> dict[str, bytes]:
@@ -148,6 +187,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         databases = databases_of(sandbox.state["home"]["config_dir"])
         env = sandbox.ansible_env()
         runs = root / "runs"
+        local = sandbox.merge_home()
+        rows = rows_of(databases, local)
         before, devices, prefs = HomeState.read(databases), sandbox.devices(), home_preferences(sandbox.state)
         uploaded, pictures = uploads(databases), bundles(databases)
         knocker = Knocker(sandbox)
@@ -158,6 +199,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         after, ledger = HomeState.read(databases), sandbox.ledger()
         uploaded_after, pictures_after = uploads(databases), bundles(databases)
         shown = covers(sandbox.state, before, after)
+        rows_after = rows_of(databases, local)
         again = run_playbook(env, runs)
         after_again, ledger_again, marked = HomeState.read(databases), sandbox.ledger(), marks(databases)
         near = {
@@ -168,6 +210,13 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             for track in sorted(after.tracks - before.tracks)[:3]
         }
         said = first_scan(sandbox.state)
+        scanned, marked_scanned, prefs_after = (
+            HomeState.read(databases),
+            marks(databases),
+            home_preferences(sandbox.state),
+        )
+        upload(sandbox.state, local)
+        later = run_playbook(env, root / "later", playbook="plan.yml")
         yield Story(
             sandbox,
             before,
@@ -182,14 +231,19 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             knocker.open,
             near,
             marked,
-            HomeState.read(databases),
-            marks(databases),
+            scanned,
+            marked_scanned,
             said,
             uploaded,
             uploaded_after,
             pictures,
             pictures_after,
             shown,
+            rows,
+            rows_after,
+            prefs_after,
+            later,
+            home_preferences(sandbox.state),
         )
     finally:
         sandbox.down()
@@ -221,7 +275,7 @@ def test_the_odd_names_and_the_new_track_in_an_old_folder_are_there(story: Story
 
 
 def test_removed_media_are_in_the_trash_and_not_deleted(story: Story) -> None:
-    gone = story.before.parts.keys() - files_of_remote(story.sandbox.state)
+    gone = story.before.parts.keys() - files_of_remote(story.sandbox.state) - story.local.keys()
     assert gone
     assert gone <= story.after.parts.keys()
     assert all(story.after.parts[file] for file in gone)
@@ -229,8 +283,11 @@ def test_removed_media_are_in_the_trash_and_not_deleted(story: Story) -> None:
 
 def test_every_track_has_sonic_data_by_two_measures(story: Story) -> None:
     assert story.before.sonic_marks < story.before.tracks
-    assert story.after.tracks <= story.after.sonic_marks
-    assert story.after.tracks <= story.after.sonic_blobs
+    # A track that only home has cannot be analysed elsewhere.
+    tracks = story.after.tracks - {rows[2][1] for rows in story.local.values()}
+    assert tracks < story.after.tracks
+    assert tracks <= story.after.sonic_marks
+    assert tracks <= story.after.sonic_blobs
 
 
 def test_home_answers_nearest_for_the_new_tracks(story: Story) -> None:
@@ -316,10 +373,43 @@ def test_nothing_stays_behind_in_the_cloud_or_at_plex_tv(story: Story) -> None:
     assert story.sandbox.devices() == story.devices_before
 
 
-def test_homes_preferences_are_as_before(story: Story) -> None:
-    after = home_preferences(story.sandbox.state)
-    changed = {key for key in story.prefs_before if after.get(key) != story.prefs_before[key]}
-    assert changed == set()
+def run_folders(outcome: Outcome) -> list[Path]:
+    return sorted(path for path in outcome.runs.iterdir() if path.is_dir() and not path.is_symlink())
+
+
+def test_what_only_home_has_comes_home_as_it_was_and_is_named_in_the_plan(story: Story) -> None:
+    """A merged view (mergerfs), or files that are not uploaded yet: not on the remote is not gone."""
+    assert len(story.local) == 2
+    assert all(row[-1] is None for rows in story.local.values() for row in rows)
+    assert story.local_after == story.local
+    for file in story.local:
+        assert file in story.first.output
+    assert "Movies: 2 new, 2 missing from the remote (1 of them at home)" in story.first.output
+    summary = json.loads((run_folders(story.first)[0] / "summary.json").read_text())
+    planned, kept = summary["plan"]["home_only"], summary["home"]["at_home"]
+    assert (planned["at_home"], planned["unknown"], sorted(planned["examples"])) == (2, 0, sorted(story.local))
+    assert (kept["present"], kept["unknown"], kept["sections"]) == (2, 0, {"Movies": 1, "Music": 1})
+    assert kept["absent"] > 0
+
+
+def test_homes_preferences_are_as_before_but_its_trash_is_not_emptied_while_a_file_is_only_there(story: Story) -> None:
+    changed = {key for key in story.prefs_before if story.prefs_after.get(key) != story.prefs_before[key]}
+    assert changed == {"autoEmptyTrash"}
+    assert story.prefs_before["autoEmptyTrash"] in ("1", "true")
+    for folder in run_folders(story.first)[:2]:
+        summary = json.loads((folder / "summary.json").read_text())
+        trash = summary["home"]["trash"]
+        assert trash["kept_off"] is True
+        assert all(file in trash["why"] for file in story.local)
+        assert "Upload these files" in trash["next"]
+        assert "autoEmptyTrash stays off" in (folder / "report.html").read_text()
+    assert "Home's trash: 2 file(s) are at home and not on the remote" in story.first.output
+
+
+def test_once_the_remote_has_these_files_too_home_empties_its_trash_again(story: Story) -> None:
+    assert story.uploaded.rc == 0, story.uploaded.output[-4000:]
+    assert story.prefs_uploaded == story.prefs_before
+    assert "trash" not in story.uploaded.summary["home"]
 
 
 def test_no_secret_is_in_the_run_folder(story: Story) -> None:

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 
 from ..errors import PlexDatabaseError
 from ..pair import BLOBS, LIBRARY
+from ..presence import Presence
 from ..touched import Near
-from . import carried, policy
+from . import carried, kept, policy
 from .conflicts import CONFLICTS_TABLE, note
 from .workspace import Table, Workspace
 
@@ -39,6 +40,7 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
     conflicts: int = 0
     kept: int = 0
+    at_home: Presence = field(default_factory=Presence)
 
     @property
     def changes(self) -> bool:
@@ -46,15 +48,20 @@ class Plan:
         return bool(self.put or self.drop or self.whole)
 
 
-def make(work: Workspace, sections: Iterable[int] | None = None, near: Near | None = None) -> Plan:
+def make(
+    work: Workspace, sections: Iterable[int] | None = None, near: Near | None = None, look: kept.Look | None = None
+) -> Plan:
     """Plan the merge.
 
     :param sections: ids of the sections that were in the run; others stay home's. None: all were.
     :param near: where ours may differ from base (touched.since); None: anywhere.
+    :param look: looks for files at home; what is there is alive in the result. None: the indexer's trash stays.
     :raises PlexDatabaseError: versions differ, ids of both sides met, or both changed a table nothing is known about.
     """
     planner = _Planner(work, None if sections is None else sorted(set(sections)), near or {})
     planner.merge_library()
+    if look is not None:
+        planner.keep_what_is_at_home(look)
     planner.take_home_tables()
     planner.decide_the_rest()
     planner.settle_keys()
@@ -542,6 +549,14 @@ class _Planner:
         if table.name == "metadata_items":
             tests.append(f"r.metadata_type IN ({', '.join(str(number) for number in policy.PEOPLES_TYPES)})")
         return " OR ".join(f"({test})" for test in tests) or "0"
+
+    # -- what the remote lacks and home has --------------------------------------------------------------------------
+
+    def keep_what_is_at_home(self, look: kept.Look) -> None:
+        """Home's rows of files that home's Plex sees, where the indexer has put them into the trash or lost them."""
+        self.plan.at_home = kept.find(self.work, self.library, look, self.sections)
+        for name, ids in kept.rows(self.work, self.library).items():
+            self._put_ours(self.library[name], ids)
 
     # -- what is home's whole ------------------------------------------------------------------------------------------
 

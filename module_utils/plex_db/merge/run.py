@@ -15,6 +15,7 @@ from ..reader import open_closed, rows
 from ..touched import Near
 from . import apply, conflicts
 from . import plan as plans
+from .kept import Look
 from .workspace import opened, remove
 
 # How many conflicts a result names; the file has them all.
@@ -28,6 +29,7 @@ class Merged:
     :param put: table -> rows of the result that are home's. :param drop: table -> rows that went.
     :param whole: tables taken from home whole. :param kept: rows of watch state that home changed since the base.
     :param conflicts: how many there are; `examples` are the first, each {table, id, what, kept}.
+    :param at_home: what became of files that the indexer did not see (Presence.as_dict).
     """
 
     changed: bool
@@ -38,6 +40,7 @@ class Merged:
     whole: list[str] = field(default_factory=list)
     examples: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    at_home: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -59,6 +62,7 @@ def merge(
     conflicts_file: Path | None = None,
     append: bool = False,
     near: Near | None = None,
+    look: Look | None = None,
     dry_run: bool = False,
 ) -> Merged:
     """Apply to `theirs` what home did since `base`. Twice is once.
@@ -69,6 +73,7 @@ def merge(
     :param owner_like: a file whose owner may read and write `theirs` (as whom Plex SQLite runs).
     :param conflicts_file: gets every conflict, a JSON object a line; with `append`, after those it holds.
     :param near: where ours may differ from base (touched.since); None: anywhere.
+    :param look: looks for files at home, see `plan.make`.
     :raises PlexDatabaseError: see `plan.make` and `apply.write`; nothing of home is touched.
     """
     for directory in (base, ours, theirs):
@@ -78,7 +83,7 @@ def merge(
     try:
         with opened(scratch, base, ours, theirs) as work:
             work.run("BEGIN")
-            planned = plans.make(work, sections, near)
+            planned = plans.make(work, sections, near, look)
             examples = conflicts.first(work, EXAMPLES)
             work.run("COMMIT")
             if not dry_run:
@@ -98,6 +103,7 @@ def merge(
         whole=[table.name for table in planned.whole],
         examples=examples,
         warnings=planned.warnings,
+        at_home=planned.at_home.as_dict() if look is not None else {},
         seconds=round(time.monotonic() - started, 3),
     )
 

@@ -183,3 +183,48 @@ def test_a_listing_that_was_cut_short_is_refused(tmp_path: Path, cut: int) -> No
     (tmp_path / "l.jsonl").write_text(text[:cut])
     with pytest.raises(PlexDatabaseError, match="List the remote again"):
         listing.load(tmp_path / "l.jsonl")
+
+
+def test_a_file_that_home_sees_is_neither_gone_nor_moved_nor_something_to_do(library: Path) -> None:
+    building.write(library / pair.LIBRARY, ("UPDATE media_parts SET size = 7 WHERE id = 1",))
+    moved = listing.Listing(
+        ("/Media",),
+        {**dict.fromkeys((*TRACKS[1:], FILM), 1), "/Media/Music/A/C/0001.flac": 7},
+        frozenset((*TRACKS[1:], FILM)),
+    )
+    plain = paths.audit(library, moved)
+    assert [proposal["to"] for proposal in plain["proposals"]] == ["/Media/Music/A/C/0001.flac"]
+    result = paths.audit(library, moved, at_home=[TRACKS[0]])
+    music = section(result, "Music")
+    assert (music["missing"], music["at_home"], music["moved"]) == ([TRACKS[0]], [TRACKS[0]], [])
+    assert (result["proposals"], [rest["why"] for rest in result["undecided"]]) == ([], ["at_home"])
+    assert "shows an old listing" in result["undecided"][0]["words"]
+
+
+@pytest.mark.parametrize("kind", ["at_home", "unknown"])
+def test_what_home_has_or_may_have_counts_for_its_own_limit_alone(library: Path, kind: str) -> None:
+    held = remote(*TRACKS[6:], FILM)
+    building.write(library / pair.LIBRARY, ("UPDATE media_items SET media_analysis_version = 0 WHERE id = 1",))
+    counts = paths.summary(paths.audit(library, held, **{kind: TRACKS[:6]}))
+    music = section(counts, "Music")
+    assert (music["missing"], music[kind], music["missing_percent"], music["home_only_percent"]) == (6, 6, 0, 60)
+    assert music["home_only_examples"] == list(TRACKS[:3])
+    assert paths.too_much_missing(counts, 0) == []
+    assert paths.too_much_at_home_only(counts, 50) == [
+        "6 files (54.55 %) of the library",
+        "6 files (60.0 %) of section 'Music'",
+    ]
+    assert counts["nothing_to_do"] is True
+    half = paths.summary(paths.audit(library, held, **{kind: TRACKS[:3]}))
+    assert paths.too_much_missing(half, 25) == [
+        "3 files (27.27 %) of the library",
+        "3 files (30.0 %) of section 'Music'",
+    ]
+    assert half["nothing_to_do"] is False
+
+
+def test_a_track_without_sonic_data_that_only_home_has_is_nothing_to_do(tmp_path: Path) -> None:
+    library = building.make_library(tmp_path / "other", analysed=9)
+    held = remote(*TRACKS[:9], FILM)
+    assert paths.audit(library, held)["nothing_to_do"] is False
+    assert paths.audit(library, held, at_home=[TRACKS[9]])["nothing_to_do"] is True
