@@ -365,7 +365,7 @@ def test_docker_that_does_not_answer_is_an_error_with_the_next_step(tmp_path: Pa
         done = playbook.run("main")
         assert done.returncode != 0
         assert (
-            "Docker does not answer on this machine: Cannot connect to the Docker daemon" in done.stdout + done.stderr
+            "Docker does not answer on this machine. It returned: Cannot connect to the Docker daemon" in done.stdout + done.stderr
         )
         docker.write_text('#!/bin/sh\necho \'{"version": "28.2.2", "driver": "overlay2"}\'\n')
         assert changed(playbook.run("main")) == 0
