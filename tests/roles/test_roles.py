@@ -365,7 +365,8 @@ def test_docker_that_does_not_answer_is_an_error_with_the_next_step(tmp_path: Pa
         done = playbook.run("main")
         assert done.returncode != 0
         assert (
-            "Docker does not answer on this machine. It returned: Cannot connect to the Docker daemon" in done.stdout + done.stderr
+            "Docker does not answer on this machine. It returned: Cannot connect to the Docker daemon"
+            in done.stdout + done.stderr
         )
         docker.write_text('#!/bin/sh\necho \'{"version": "28.2.2", "driver": "overlay2"}\'\n')
         assert changed(playbook.run("main")) == 0
@@ -393,7 +394,7 @@ def test_a_cloud_that_cannot_be_asked_is_no_proof_that_nothing_is_left(tmp_path:
     )
     done = playbook.run("absent")
     assert done.returncode != 0
-    assert '"scaleway_instance_leftovers": ["unknown/Scaleway could not be asked; run reap.yml' in done.stdout
+    assert '"scaleway_instance_leftovers": ["unknown/Scaleway could not be queried; run reap.yml' in done.stdout
 
 
 @pytest.mark.parametrize("role", ROLES)
