@@ -176,7 +176,7 @@ def test_a_second_preparing_run_changes_nothing(plex: Playbook) -> None:
 def test_a_write_ahead_log_with_data_is_refused(plex: Playbook) -> None:
     done = plex.run("prepare", "start", "stop", plex_server_environment={"TEST_WAL": "7"})
     assert done.returncode != 0
-    assert "com.plexapp.plugins.library.db-wal still holds writes" in done.stdout + done.stderr
+    assert "com.plexapp.plugins.library.db-wal still contains writes" in done.stdout + done.stderr
 
 
 def test_a_plex_that_does_not_end_is_not_killed(plex: Playbook, tmp_path: Path) -> None:
@@ -205,14 +205,14 @@ def test_check_mode_starts_nothing(plex: Playbook, tmp_path: Path) -> None:
 def test_no_secret_goes_into_plexs_environment(plex: Playbook, name: str) -> None:
     done = plex.run("prepare", plex_server_environment={name: "x"})
     assert done.returncode != 0
-    assert "must hold no claim, token, password or secret" in done.stdout + done.stderr
+    assert "must contain no claim, token, password or secret" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("version", ["", "latest", "public"])
 def test_an_unpinned_image_is_refused_before_docker_is_asked(plex: Playbook, version: str) -> None:
     done = plex.run("prepare", plex_server_runtime="docker", plex_server_version=version)
     assert done.returncode != 0
-    assert "expected the exact version of the home server" in done.stdout + done.stderr
+    assert "Set it to the exact version of the home server" in done.stdout + done.stderr
 
 
 def test_a_container_that_updates_itself_is_found_by_how_it_was_made(plex: Playbook, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_container_that_updates_itself_is_found_by_how_it_was_made(plex: Playb
 def test_somebody_elses_plex_is_never_removed(plex: Playbook) -> None:
     done = plex.run("absent", plex_server_existing=True, plex_server_remove_data=True)
     assert done.returncode != 0
-    assert "Nothing removed" in done.stdout + done.stderr
+    assert "This Plex was not removed" in done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
