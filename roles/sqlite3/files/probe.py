@@ -1,4 +1,4 @@
-"""Exit 0 only if this Python's sqlite3 creates, queries and backs up a database; an import alone does not prove that."""
+"""Exit 0 only if this Python's sqlite3 creates, queries and backs up a database; an import alone proves less."""
 
 import sqlite3
 
