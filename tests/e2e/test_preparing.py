@@ -90,7 +90,7 @@ def test_roles_prepare_a_fresh_machine_honestly_and_take_everything_back(
     assert "somebody" not in machine.run("cat /opt/plexburst/rclone/rclone.conf")
     # The file, and the mount that uses it; nothing else.
     assert changed_tasks(repaired) == [
-        "Write the remotes that are needed, and no other",
+        "Write only the required remotes to rclone.conf",
         "Start the mounts",
     ]
 

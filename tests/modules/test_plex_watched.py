@@ -389,7 +389,7 @@ def test_a_mount_that_died_is_mounted_again_and_the_scan_repeated(plex: Simulato
     done, output, (result,) = play(plex, [included("main", variables), {"name": "Show", **facts}])
     killer.join(timeout=10)
     assert done == 0, output
-    assert "Repeat the work on Music" in output, output
+    assert "Repeat the step for Music" in output, output
     assert "no worker of Plex runs any more" in output
     (music,) = result["plex_index_sections_result"]
     assert music["items_after"] >= music["items_before"]

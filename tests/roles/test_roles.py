@@ -177,7 +177,7 @@ def test_a_second_preparing_run_changes_nothing(plex: Playbook) -> None:
 def test_a_write_ahead_log_with_data_is_refused(plex: Playbook) -> None:
     done = plex.run("prepare", "start", "stop", plex_server_environment={"TEST_WAL": "7"})
     assert done.returncode != 0
-    assert "com.plexapp.plugins.library.db-wal still holds writes" in done.stdout + done.stderr
+    assert "com.plexapp.plugins.library.db-wal still contains writes" in done.stdout + done.stderr
 
 
 def test_a_plex_that_does_not_end_is_not_killed(plex: Playbook, tmp_path: Path) -> None:
@@ -206,14 +206,14 @@ def test_check_mode_starts_nothing(plex: Playbook, tmp_path: Path) -> None:
 def test_no_secret_goes_into_plexs_environment(plex: Playbook, name: str) -> None:
     done = plex.run("prepare", plex_server_environment={name: "x"})
     assert done.returncode != 0
-    assert "must hold no claim, token, password or secret" in done.stdout + done.stderr
+    assert "must contain no claim, token, password or secret" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("version", ["", "latest", "public"])
 def test_an_unpinned_image_is_refused_before_docker_is_asked(plex: Playbook, version: str) -> None:
     done = plex.run("prepare", plex_server_runtime="docker", plex_server_version=version)
     assert done.returncode != 0
-    assert "expected the exact version of the home server" in done.stdout + done.stderr
+    assert "Set it to the exact version of the home server" in done.stdout + done.stderr
 
 
 def test_a_container_that_updates_itself_is_found_by_how_it_was_made(plex: Playbook, tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_the_commands_are_for_somebody_elses_plex_alone(plex: Playbook) -> None:
 def test_somebody_elses_plex_is_never_removed(plex: Playbook) -> None:
     done = plex.run("absent", plex_server_existing=True, plex_server_remove_data=True)
     assert done.returncode != 0
-    assert "Nothing removed" in done.stdout + done.stderr
+    assert "This Plex was not removed" in done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -468,7 +468,8 @@ def test_docker_that_does_not_answer_is_an_error_with_the_next_step(tmp_path: Pa
         done = playbook.run("main")
         assert done.returncode != 0
         assert (
-            "Docker does not answer on this machine: Cannot connect to the Docker daemon" in done.stdout + done.stderr
+            "Docker does not answer on this machine. It returned: Cannot connect to the Docker daemon"
+            in done.stdout + done.stderr
         )
         docker.write_text('#!/bin/sh\necho \'{"version": "28.2.2", "driver": "overlay2"}\'\n')
         assert changed(playbook.run("main")) == 0

@@ -93,7 +93,7 @@ def test_the_pair_goes_out_and_the_result_comes_home_after_the_indexer_is_gone(s
     bad.write_bytes(content)
     told = way.play("retrieve", where="localhost")
     assert way.code == 0, told[-3000:]
-    assert "The base is fetched from the exchange" in " ".join(told.split()), told[-3000:]
+    assert "The base is downloaded from the relay" in " ".join(told.split()), told[-3000:]
     assert rows(way.root / "result") == indexed != rows(way.root / "base")
     assert PASSPHRASE not in told
     assert server.keys.secret_key not in told

@@ -224,7 +224,7 @@ def test_collect_goes_on_from_the_exchange_without_an_indexer(story: Story) -> N
     run_id = story.run.summary["run_id"]
     nothing = run_playbook(env, story.run.runs, "-e", json.dumps(story.settings), playbook="collect.yml")
     assert nothing.rc != 0
-    assert f"No living indexer of run {run_id}" in nothing.output
+    assert f"The indexer of run {run_id} was not found" in nothing.output
 
     put_back(story, snapshots / "patch", run_id)
     shutil.rmtree(snapshots / "result")

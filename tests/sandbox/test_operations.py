@@ -115,8 +115,8 @@ def test_a_plan_says_what_would_happen_and_touches_nothing(sandbox: Sandbox, pla
 def test_what_cannot_be_done_is_said_with_the_next_step(sandbox: Sandbox, runs: Path, planned: Planned) -> None:
     before = home(sandbox)
     for playbook, words in (
-        ("install.yml", "has brought no database home"),
-        ("collect.yml", "No living indexer of run"),
+        ("install.yml", "the run has downloaded no database"),
+        ("collect.yml", "was not found. The inventory has no host"),
         ("release.yml", "would be lost"),
     ):
         refused = play(sandbox, runs, playbook, plexburst_run=planned.run_id)
@@ -133,7 +133,7 @@ def test_install_and_rollback_and_release_one_after_the_other(sandbox: Sandbox, 
 
     kept = play(sandbox, runs, "delta_sync.yml", plexburst_install="ask", plexburst_keep_instance=True)
     assert kept.rc == 0, kept.output[-3000:]
-    assert "nothing was installed on this home before" in kept.output
+    assert "no result has been installed on this home before" in kept.output
     assert home(sandbox) == before
     assert {row["kind"] for row in alive(sandbox.ledger())} >= {"server"}
     run_id = kept.summary["run_id"]

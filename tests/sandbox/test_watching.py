@@ -121,7 +121,7 @@ def test_a_sonic_analysis_that_hangs_is_named_after_every_way_was_tried(sandbox:
     assert "sonic Music" in status.output
     assert "readable" in status.output
     assert "sonic Music" in elsewhere.output or "Permission denied" in elsewhere.output, elsewhere.output
-    assert "is not among those" not in elsewhere.output
+    assert "could not be verified" not in elsewhere.output
     assert "Host key verification failed" not in elsewhere.output
 
 
@@ -162,7 +162,7 @@ def test_a_mount_that_dies_after_it_was_slow_and_cannot_be_made_again_fails_with
     assert ("scan", "mount_slow") not in verdicts(outcome)
     assert "no worker of Plex runs any more: the mount can be touched" in outcome.output
     failure = outcome.summary["failure"]
-    assert "The mount died in the scan of Music and could not be made again" in failure["message"]
+    assert "The mount failed during the scan of Music and could not be mounted again" in failure["message"]
     assert "SignatureDoesNotMatch" in failure["message"]
     assert "withdrawn" not in told(outcome)
     assert failure["advice"]

@@ -40,7 +40,7 @@ def test_a_secret_does_not_leave_the_machine(role: str, line: str, secret: str) 
     [
         ("plex_server", "Scanner: File '/Media/Movies/The Token (2020)/film.mkv' didn't exist"),
         ("rclone", "ERROR : Music/Keys/01.mp3: vfs cache: failed to download: NoSuchKey: status code: 404"),
-        ("rclone", "plexburst-media-0: /opt/plexburst/media/0 cannot be listed, or is empty (bad look 2 of 3)"),
+        ("rclone", "plexburst-media-0: /opt/plexburst/media/0 cannot be listed, or is empty (failure 2 of 3)"),
     ],
 )
 def test_what_explains_a_failure_stays(role: str, line: str) -> None:

@@ -1,4 +1,4 @@
-"""Exit 0 only if this Python's sqlite3 creates, queries and backs up a database: importing it proves too little."""
+"""Exit 0 only if this Python's sqlite3 creates, queries and backs up a database; an import alone proves less."""
 
 import sqlite3
 
