@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Settings: the specification in ``settings.yml``, and the conversion of variables to typed values.
 
-Extra vars (``-e plexburst_sections=Music``) and surveys send strings, inventories send native values; both are accepted.
+Extra vars (``-e plexburst_sections=Music``) and surveys send strings, inventories native values; both are accepted.
 All problems are collected, so that they can be fixed at once.
 """
 
@@ -170,7 +170,7 @@ def _contradictions(values: Mapping[str, Any], must: Sequence[str]) -> list[str]
     if values["provider"] == "scaleway" and not values["instance_types"]:
         problems.append("plexburst_instance_types is empty. Name at least one type, or set plexburst_provider to none.")
     if values["provider"] == "none" and values["keep_instance"]:
-        problems.append("plexburst_keep_instance has no effect when plexburst_provider is none, because no instance is created.")
+        problems.append("plexburst_keep_instance has no effect when plexburst_provider is none: there is no instance.")
     try:
         profiles.resolve(values["profile"], "scan", overrides=values["profile_overrides"])
     except ValueError as error:

@@ -457,4 +457,4 @@ def test_a_checkpoint_that_cannot_be_made_is_told_and_does_not_end_the_work(plex
         plex, [watched(plex, "plex_scan", section="Music", **checkpointed(plex, run.path, tracks="x"))]
     )
     assert result["failed"]
-    assert "`checkpoint` cannot be used" in result["msg"]
+    assert "`checkpoint` is invalid" in result["msg"]

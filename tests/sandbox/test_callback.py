@@ -216,7 +216,7 @@ def _born() -> str:
 def test_a_part_of_a_run_is_refused_in_words(stage: Stage, part: tuple[str, str]) -> None:
     ended = stage.play(play("work", "localhost", NOTE), *part)
     assert ended.code == 5
-    assert f"{part[0]} would skip guards" in ended.output
+    assert f"{part[0]} would skip checks" in ended.output
     assert "PLAY [" not in ended.output
 
 
