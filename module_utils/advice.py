@@ -28,10 +28,7 @@ _TABLE: Sequence[tuple[tuple[str, ...], str]] = (
     ),
     (
         ("out of stock", "out_of_stock", "shortage", "no stock"),
-        (
-            "Set plexburst_zone to another zone, or add types to plexburst_instance_types; stock changes "
-            "within hours."
-        ),
+        ("Set plexburst_zone to another zone, or add types to plexburst_instance_types; stock changes within hours."),
     ),
     (
         ("quota",),

@@ -159,9 +159,9 @@ def test_an_environment_is_text_to_text() -> None:
 def test_single_values_of_the_profile_are_replaced_and_a_wrong_one_is_refused_before_anything_is_paid() -> None:
     assert value("profile_overrides", "stall_after=7200,quiet_for=120") == {"stall_after": "7200", "quiet_for": "120"}
     assert value("profile_overrides", {"restarts": 1}) == {"restarts": "1"}
-    assert "no value 'stall'. Known: " in problems(profile_overrides={"stall": 7200})[0]
+    assert "no value 'stall'. Its values are: " in problems(profile_overrides={"stall": 7200})[0]
     assert "must be a number, got 'an hour'" in problems(profile_overrides={"stall_after": "an hour"})[0]
-    assert "not be negative or endless, got '-1'" in problems(profile_overrides={"stall_after": -1})[0]
+    assert "must be finite and not negative, got '-1'" in problems(profile_overrides={"stall_after": -1})[0]
 
 
 def test_a_controller_path_is_meant_from_the_project_and_a_remote_one_is_not_touched() -> None:
