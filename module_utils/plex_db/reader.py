@@ -91,7 +91,7 @@ def columns(connection: sqlite3.Connection, table: str) -> list[str]:
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     if not path.is_file():
-        raise PlexDatabaseError(f"Expected a Plex database at {path}, found no such file.")
+        raise PlexDatabaseError(f"Expected a Plex database at {path}, but the file does not exist.")
     try:
         connection = sqlite3.connect(
             f"file:{quote(str(path.absolute()))}?{mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
@@ -102,7 +102,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise PlexDatabaseError(
             f"{path} cannot be read as an SQLite database: {error}. "
-            "It is damaged or cut short, or its folder may not be read by this user."
+            "It is damaged or incomplete, or this user may not read its folder."
         ) from error
     return connection
 

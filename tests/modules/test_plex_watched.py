@@ -158,7 +158,7 @@ def test_a_mount_that_is_dead_only_for_plex_is_proved_by_what_it_trashed(plex: S
     plex.faults(mount_dead=True)
     _, output, (result,) = play(plex, [watched(plex, "plex_scan", section="Movies")])
     assert result["failed"], output
-    assert "although they can be read" in result["msg"]
+    assert "but are readable" in result["msg"]
     assert result["trashed_but_readable"]
 
 

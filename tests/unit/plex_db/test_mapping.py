@@ -410,7 +410,7 @@ def test_a_journal_that_was_cut_short_is_refused(library: Path) -> None:
     journal = library.parent / "journal"
     journal.write_text(journal.read_text()[:-10])
     before = everything(library)
-    with pytest.raises(PlexDatabaseError, match=r"cut short|cannot be read"):
+    with pytest.raises(PlexDatabaseError, match=r"incomplete|cannot be read"):
         reverted(library)
     assert everything(library) == before
 
