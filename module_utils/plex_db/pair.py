@@ -63,8 +63,8 @@ def require_closed(directory: Path) -> None:
         names = ", ".join(path.name for path in beside)
         raise PlexDatabaseError(
             f"Expected a closed pair in {directory}, found {names} beside it. It was not closed cleanly, or the file "
-            "belongs to another database. Stop Plex cleanly and take the snapshot again; never copy a -wal or -shm file "
-            "along."
+            "belongs to another database. Stop Plex cleanly and take the snapshot again. Never copy a -wal or -shm "
+            "file."
         )
 
 

@@ -393,7 +393,7 @@ def _apply_one(patch: Patch, name: str, folder: Path, base: Path | None, target:
         raise WrongBase(
             f"The delta was made for a {name} of {patched.base['size']} bytes with SHA-256 {patched.base['sha256']}, "
             f"the base here has {found_base['size']} bytes with SHA-256 {found_base['sha256']}. Transfer the whole "
-            "travel instead."
+            "pair instead."
         )
     if found != _entry(patched.result):
         raise PlexDatabaseError(

@@ -3,8 +3,8 @@
 SQLite has no transaction over two files in WAL mode that another process writes. The nearest to one point in time:
 open a read transaction on both (which fixes their states, microseconds apart), check that there was no commit to
 blobs.db in between, and back up both from these transactions. Both copies then have the state of the same time, as
-after a power cut. If blobs.db changes in between every time, a blobs.db newer than its library.db is accepted if it contains
-every vector that the library refers to; an older one could lack some.
+after a power cut. If blobs.db changes in between every time, a blobs.db newer than its library.db is accepted if it
+contains every vector that the library refers to; an older one could lack some.
 
 Plex's own statistics may be left out of the copy; their pages are then zeros, which compress well, and Plex uses them
 again. Home's file is only read.

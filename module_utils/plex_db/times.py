@@ -1,8 +1,8 @@
 """Compare the modification times of files at home and on the indexer.
 
 Plex records a file's time when it scans it, and scans the file again when the time differs. A mount with different
-times would make the indexer analyse the whole library again, and home afterwards. So a sample of each section is compared at
-three places: home as seen by its Plex, the indexer, and the database.
+times would make the indexer analyse the whole library again, and home afterwards. So a sample of each section is
+compared at three places: home as seen by its Plex, the indexer, and the database.
 
 Which column of the database holds the time is not documented; libraries looked at have it in media_parts.updated_at.
 Home's own files say whether this one has. Where they cannot be seen, or the column holds something else, home and

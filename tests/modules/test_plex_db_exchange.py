@@ -188,7 +188,7 @@ def test_another_patch_takes_the_place_of_the_first_whole(server: Server, made: 
 
 def test_another_passphrase_finds_nothing_and_says_why(server: Server, made: patch.Patch, tmp_path: Path) -> None:
     server.exchange().put(Clock().line(), tmp_path / "there", RUN, "result")
-    with pytest.raises(PlexDatabaseError, match="cannot be decrypted. Use the passphrase of the upload"):
+    with pytest.raises(PlexDatabaseError, match=r"cannot be decrypted\. Use the passphrase of the upload"):
         server.exchange("another passphrase").get(Clock().line(), tmp_path / "here", RUN, "result")
 
 
