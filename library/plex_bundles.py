@@ -131,7 +131,7 @@ words:
   description: Summary of the packed files as text.
   returned: when O(state=packed)
   type: str
-  sample: 120 files of bundles, 8.4 MB
+  sample: 120 files of artwork, 8.4 MB
 references:
   description: Changed references that lead to a file.
   returned: when O(state=packed)

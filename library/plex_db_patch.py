@@ -91,7 +91,7 @@ words:
   description: Size of the transfer as text, with the reason if it is the whole pair.
   returned: when there is a patch
   type: str
-  sample: the difference, 1.3 MB for 12.9 MB changed of 2300.0 MB
+  sample: the delta, 1.3 MB for 12.9 MB changed of 2300.0 MB
 bytes:
   description: Bytes of the parts.
   returned: when there is a patch

@@ -452,7 +452,7 @@ def test_a_checkpoint_that_cannot_be_made_is_told_and_does_not_end_the_work(plex
     assert result["watched"]["state"] == "complete"
     assert "no checkpoint: Expected the manifest of a snapshot at " in " ".join(output.split())
     assert run.state()["checkpoint"]["failed"] == 1
-    assert "manifest.json, found no such file" in run.state()["checkpoint"]["problem"]
+    assert "manifest.json, but the file does not exist" in run.state()["checkpoint"]["problem"]
     _, output, (result,) = play(
         plex, [watched(plex, "plex_scan", section="Music", **checkpointed(plex, run.path, tracks="x"))]
     )

@@ -204,7 +204,7 @@ class TestReaper:
         assert f"collect.yml -e plexburst_run={self.LOST}" in why[self.LOST]
         assert "running" in why[self.MINE]
         assert "another controller" in why[self.NEW]
-        assert "no run" in why["somebody"]
+        assert "not a run" in why["somebody"]
 
     def test_a_result_that_is_at_home_is_nobodys_work_any_more(self, runs: Path) -> None:
         (runs / self.LOST / "snapshots" / "result").mkdir()

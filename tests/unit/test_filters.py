@@ -215,7 +215,7 @@ def test_a_mapped_folder_within_a_volume_becomes_a_volume_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     ("mapping", "words"),
-    [({"from": "/Med", "to": "/srv"}, "none of the folders"), ({"from": "Media", "to": "/srv"}, "absolute")],
+    [({"from": "/Med", "to": "/srv"}, "not in any folder"), ({"from": "Media", "to": "/srv"}, "absolute")],
 )
 def test_a_mapping_that_no_volume_covers_is_refused(mapping: dict[str, str], words: str) -> None:
     with pytest.raises(AnsibleFilterError, match=words):

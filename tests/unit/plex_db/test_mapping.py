@@ -246,7 +246,7 @@ def test_guids_that_are_paths_need_plex_sqlite_and_take_plays_and_ratings_along(
         ("UPDATE metadata_item_views SET guid = ?", guid),
     )
     before = everything(library)
-    with pytest.raises(PlexDatabaseError, match=r"1 items carry their path as guid.*plex_sqlite"):
+    with pytest.raises(PlexDatabaseError, match=r"1 items have their path as guid.*plex_sqlite"):
         applied(library, ("/Media/Movies", "/Media/Films"))
     assert everything(library) == before
     outcome = applied(library, ("/Media/Movies", "/Media/Films"), engine=ENGINE)
@@ -284,9 +284,9 @@ def test_blobs_of_an_item_whose_guid_is_a_path_follow_it_and_come_back_with_it(l
     [
         (
             [("/Media/Music/A/B", "/Media/Music/C"), ("/Media/Music/A'2/11.flac", "/Media/Music/C/0001.flac")],
-            "same path|path that another",
+            "same path|path of another",
         ),
-        ([("/Media/Music/A'2/11.flac", "/Media/Music/A/B/0001.flac")], "path that another file"),
+        ([("/Media/Music/A'2/11.flac", "/Media/Music/A/B/0001.flac")], "path of another file"),
         ([("/Media/Music/A", "/Media/Elsewhere/A")], "would leave their section"),
         (
             [("/Media/Music/A", "/Media/Music/A'2"), ("/Media/Music/A'2", "/Media/Music/A")],
@@ -384,7 +384,7 @@ def test_power_lost_before_the_journal_says_that_all_is_back_changes_nothing_twi
 
 
 def test_without_a_journal_nothing_is_guessed(library: Path) -> None:
-    with pytest.raises(PlexDatabaseError, match="found none"):
+    with pytest.raises(PlexDatabaseError, match="but it does not exist"):
         reverted(library)
 
 

@@ -223,7 +223,7 @@ def test_another_base_is_refused_in_words(two: tuple[Path, Path], tmp_path: Path
     with (base / building.LIBRARY).open("r+b") as stream:
         stream.seek(30_000)
         stream.write(b"other")
-    with pytest.raises(patch.WrongBase, match=r"made for a .*library\.db of .* Transfer the whole pair"):
+    with pytest.raises(patch.WrongBase, match=r"made for a .*library\.db of .* Transfer the whole pair instead"):
         patch.apply(tmp_path / "patch", tmp_path / "out", base)
     with pytest.raises(patch.WrongBase, match="there is no base"):
         patch.apply(tmp_path / "patch", tmp_path / "out")

@@ -153,7 +153,7 @@ def test_the_newest_is_found_and_said_in_numbers(world: World, lost: Indexer) ->
             {"path_mappings": [{"from": "/Media/Old", "to": "/Media/New"}]},
             "other plexburst_path_",
         ),
-        (lambda world, lost: shutil.rmtree(lost.base), {}, "found no such file"),
+        (lambda world, lost: shutil.rmtree(lost.base), {}, "does not exist"),
         (lambda world, lost: (lost.base / building.BLOBS).unlink(), {}, "is not complete any more"),
         (
             lambda world, lost: world.does(("UPDATE sqlite_sequence SET seq = seq - 1 WHERE name = 'media_parts'",)),
@@ -287,7 +287,7 @@ def test_a_base_that_was_damaged_is_noticed(world: World, lost: Indexer) -> None
         stream.write(b"damaged")
     chosen, refused = world.open()
     assert chosen is None
-    assert all("it is another base, or it was damaged since" in words for words in refused)
+    assert all("It is another base, or it was damaged since" in words for words in refused)
 
 
 def test_a_disk_that_is_full_ends_the_run_before_anything_is_paid(

@@ -115,7 +115,7 @@ def test_a_blobs_db_that_never_rests_is_accepted_only_with_every_vector(
     monkeypatch.setattr(snapshot, "_data_version", lambda _: next(versions))
     if without_vector:
         building.write(home / pair.LIBRARY, ("UPDATE metadata_items SET extra_data = ? WHERE id = 9", building.SONIC))
-        with pytest.raises(PlexDatabaseError, match="would not fit together"):
+        with pytest.raises(PlexDatabaseError, match="do not match"):
             snapshot.take(home, tmp_path / "copy", "indexer", "")
     else:
         assert snapshot.take(home, tmp_path / "copy", "indexer", "")["copy"]["attempts"] == snapshot.ATTEMPTS
