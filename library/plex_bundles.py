@@ -256,7 +256,7 @@ def pack(options: dict[str, Any], check: bool) -> dict[str, Any]:
 
 
 def know(options: dict[str, Any], check: bool) -> dict[str, Any]:
-    """State `known`; it makes the folder, so that somebody can send into it."""
+    """State `known`; creates the folder for a following upload."""
     folder = Path(options["parcel"])
     made = not folder.is_dir()
     if made and not check:

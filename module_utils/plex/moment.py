@@ -74,7 +74,7 @@ class Waiter:
             try:
                 busy = list(self.look().busy)
             except NoLook as problem:
-                # While home did not answer, somebody may have started to watch.
+                # While home did not answer, a playback may have started.
                 busy, was_busy = [f"home does not answer ({problem})"], True
                 if self.clock() - answered >= UNANSWERED:
                     raise InVain(f"home has not answered for {span(self.clock() - answered)}: {problem}") from problem

@@ -156,7 +156,7 @@ def put(place: Path, about: Mapping[str, Any]) -> Checkpoint:
 def known(place: Path, base: patch_chain.Files) -> list[patch_chain.Files]:
     """What a further checkpoint may lead on from: the newest one that can be read, and what went out."""
     for folder in reversed(folders(place)):
-        with suppress(PlexDatabaseError):  # a damaged one is told when somebody wants to go on from it
+        with suppress(PlexDatabaseError):  # a damaged one is reported when a run tries to continue from it
             return [load(folder).files, base]
     return [base]
 

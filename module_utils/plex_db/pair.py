@@ -90,7 +90,7 @@ def remove_empty_side_files(directory: Path) -> list[Path]:
 
     A read-only connection leaves an empty -wal and a -shm behind, for it may not remove them. Returns what was removed.
 
-    :raises PlexDatabaseError: a -wal holds data, or somebody has the database open.
+    :raises PlexDatabaseError: a -wal contains data, or a process has the database open.
     """
     removed: list[Path] = []
     for name in NAMES:

@@ -3,7 +3,7 @@
 Plex's tokenizer `collating` and collation `icu_root` live only in its own binary (facts/plex.md §2.8). Stock SQLite
 reads the
 ordinary tables, but even `SELECT COUNT(*)` fails when the planner picks the ICU index, so every connection gets a
-stand-in collation.
+replacement collation.
 It orders differently from ICU, so nothing here may rely on that index being sorted, and nothing here writes through it.
 """
 
@@ -38,7 +38,7 @@ def connect_live(path: Path) -> sqlite3.Connection:
 
 
 def connect_closed(path: Path) -> sqlite3.Connection:
-    """Open a file nobody else touches (a snapshot): leaves no -wal or -shm beside it. Never for a live database."""
+    """Open a file that no other process uses (a snapshot), without -wal or -shm. Never for a live database."""
     return _connect(path, "mode=ro&immutable=1")
 
 

@@ -204,7 +204,7 @@ def _healthy_schema(damaged: Path, base: Path | None) -> tuple[_Schema, int]:
             found = [(kind, name, sql) for kind, name, _, sql in reader.schema() if sql] if page_size else []
         if not any(name == "schema_migrations" for _, name, _ in found):
             raise PlexDatabaseError(
-                f"The schema of {damaged} cannot be read, and there is no healthy pair with a schema. Set "
+                f"The schema of {damaged} cannot be read, and there is no healthy pair to take it from. Set "
                 "one (base_dir), a backup for example."
             )
     virtual = [(name, sql) for kind, name, sql in found if kind == "table" and _module(sql)]
@@ -248,7 +248,7 @@ def _fill(
         if not reader.header_is_whole:
             raise PlexDatabaseError(
                 f"The first page of {damaged} is destroyed, and with it the way to every table and to the pages that "
-                "are free: rows that somebody deleted could come back. It cannot be repaired; go back to a backup."
+                "are free, so deleted rows could come back. It cannot be repaired. Restore a backup."
             )
         if not reader.is_utf8:
             raise PlexDatabaseError(f"{damaged} is not in UTF-8 like other Plex databases, so it cannot be recovered.")

@@ -25,7 +25,7 @@ from .reader import iterate, rows
 
 # S3 keeps times to the nanosecond, others to the second or, on FAT, to two.
 TOLERANCE_SECONDS = 2
-# So many of a section's sampled files may differ: somebody replaced a few since.
+# Share of a section's sampled files that may differ, because a few may have been replaced since.
 FEW_PERCENT = 10.0
 MOSTLY_PERCENT = 90.0
 # Options of rclone that change the times a mount shows (rclone's documentation of `mount` and of its global flags).

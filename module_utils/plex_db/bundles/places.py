@@ -135,8 +135,8 @@ def write_list(known: Mapping[str, tuple[int, int]], file: Path) -> None:
 
 
 def read_list(file: Path) -> dict[str, tuple[int, int]]:
-    """{path: (size, mtime_ns)} of what was there before; empty when nobody wrote it down, for a Plex that began with
-    nothing.
+    """{path: (size, mtime_ns)} of what was there before; empty without a list, as for a Plex that started
+    without artwork.
 
     :raises PlexDatabaseError: the list is damaged.
     """
