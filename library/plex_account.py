@@ -5,24 +5,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: plex_account
-short_description: Ask plex.tv for a claim token, list or remove the account's devices
+short_description: Get a claim token from plex.tv, list or remove the account's devices
 version_added: 0.1.0
 author: [plexburst contributors (@plexburst)]
 description:
   - Runs on the controller, with the owner's account token from a file that only its owner can read.
-  - Without removal every run would leave a ghost server in the household's apps.
+  - Without removal, every run would leave an unused server in the account's apps.
 requirements: [python >= 3.10, plexapi >= 4.16, requests >= 2.31]
 options:
   state:
     description:
-      - V(claim_token) fetches a token that lives 4 minutes; use C(no_log) on the task.
-      - V(devices) lists what is registered with the account.
-      - V(device_absent) removes the Plex Media Server with this identifier or name, and proves it by listing again.
+      - V(claim_token) gets a token that is valid for 4 minutes; use C(no_log) on the task.
+      - V(devices) lists the devices registered with the account.
+      - V(device_absent) removes the Plex Media Server with this identifier or name, and verifies it by listing again.
     type: str
     required: true
     choices: [claim_token, devices, device_absent]
   token_file:
-    description: File, mode 0600, that holds the owner's account token and nothing else.
+    description: File, mode 0600, that contains only the owner's account token.
     type: path
     required: true
   plex_tv_url:
@@ -38,7 +38,7 @@ options:
     type: str
     default: ""
   timeout:
-    description: Seconds that one request may take.
+    description: Timeout of one request in seconds.
     type: float
     default: 30.0
 attributes:
@@ -55,7 +55,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Fetch a claim token
+- name: Get a claim token
   plexburst.core.plex_account:
     state: claim_token
     token_file: ~/.config/plexburst/plex-account-token
@@ -77,7 +77,7 @@ claim_token:
   returned: when O(state=claim_token)
   type: str
 devices:
-  description: What is registered with the account (id, name, product, identifier, provides), never a token.
+  description: Devices registered with the account (id, name, product, identifier, provides), never a token.
   returned: when O(state=devices) or O(state=device_absent)
   type: list
   elements: dict
@@ -98,7 +98,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import 
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    """One of the three things that are asked of plex.tv."""
+    """Return the result of the requested state."""
     params = module.params
     account = Account(params["plex_tv_url"], params["token_file"], timeout=params["timeout"])
     if params["state"] == "claim_token":
@@ -107,7 +107,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         return {"changed": False, "devices": [asdict(device) for device in account.devices()]}
     wanted = {"identifier": params["machine_identifier"], "name": params["name"]}
     if not any(wanted.values()):
-        raise AccountError("device_absent needs machine_identifier or name: which server is to be removed?")
+        raise AccountError("device_absent needs machine_identifier or name. Set one of them to the server to remove.")
     found = account.find(**wanted)
     if not module.check_mode:
         for device in found:

@@ -9,7 +9,7 @@ short_description: Analyse the items of one Plex library that need it, and watch
 version_added: 0.1.0
 author: [plexburst contributors (@plexburst)]
 description:
-  - Only items whose media never went through Plex's analysis are sent, in batches; never with force.
+  - Only items whose media were never analysed by Plex are sent, in batches and never with force.
   - The first bytes of their files are read first, so that a cold cache does not make Plex wait; errors are kept.
 extends_documentation_fragment:
   - plexburst.core.plex
@@ -23,12 +23,12 @@ options:
     type: str
     required: true
   ids:
-    description: Only these items. Without it, all of the library that need it.
+    description: Only these items. Default is all items of the library without analysis.
     type: list
     elements: int
     default: []
   whole_section:
-    description: Let Plex analyse every item of the library again.
+    description: Analyse every item of the library again.
     type: bool
     default: false
   batch:
@@ -36,15 +36,15 @@ options:
     type: int
     default: 50
   warm:
-    description: Read the first bytes of the items' files before.
+    description: Read the first bytes of the items' files first.
     type: bool
     default: true
   warm_files:
-    description: At most so many files are read before; Plex comes to the rest by itself.
+    description: Maximum number of files to read first; Plex reads the others itself.
     type: int
     default: 2000
   warm_seconds:
-    description: Seconds that reading them may take altogether.
+    description: Maximum seconds for reading them.
     type: float
     default: 300.0
   step:
@@ -61,7 +61,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Analyse what is new in Movies
+- name: Analyse the new items in Movies
   plexburst.core.plex_analyze:
     base_url: http://127.0.0.1:32400
     preferences_file: "{{ plex_server_preferences }}"
@@ -88,12 +88,12 @@ sent:
   returned: success
   type: int
 warmed:
-  description: How many files there were to read before, were read, are missing, gave an error, and were not reached.
+  description: Number of files to read first, read, missing, failed, and not reached.
   returned: success
   type: dict
   sample: {files: 12, read: 11, missing: 1, failed: 0, not_reached: 0, seconds: 0.4}
 unreadable:
-  description: Files that could not be read before, with the error, at most 50.
+  description: Files that could not be read, with the error, at most 50.
   returned: success
   type: list
   elements: str
@@ -158,8 +158,8 @@ def warm(params: dict[str, Any], ids: list[int], plan: dict[str, Any]) -> tuple[
     if files and not seen.readable():
         cause = seen.trouble or errors.get(files[0]) or f"no answer within {params['warm_seconds']:g} s"
         raise GuardRefused(
-            f"None of {len(files)} files to analyse can be read, the first: {files[0]} ({cause}). Check the mount and "
-            "path_map; nothing was started.",
+            f"None of {len(files)} files to analyse can be read, the first: {files[0]} ({cause}). The analysis was not "
+            "started. Check the mount and path_map.",
             warmed=told,
             watch=plan,
         )
@@ -167,7 +167,7 @@ def warm(params: dict[str, Any], ids: list[int], plan: dict[str, Any]) -> tuple[
 
 
 def start(module: AnsibleModule) -> dict[str, Any]:
-    """Find what needs it, warm the cache, send the batches."""
+    """Find the items, read the beginning of their files, send the batches."""
     params = module.params
     client = make_client(params)
     section = sections.find_section(client, params["section"])
@@ -213,7 +213,7 @@ def start(module: AnsibleModule) -> dict[str, Any]:
 
 
 def again(module: AnsibleModule) -> dict[str, Any]:
-    """Send what is still left."""
+    """Send the items that are still left."""
     started = start(module)
     return {"changed": False, "sent": started["sent"]}
 
@@ -225,7 +225,7 @@ def cancel(module: AnsibleModule) -> dict[str, Any]:
 
 
 def finish(module: AnsibleModule) -> dict[str, Any]:
-    """Counts afterwards, and what is left over."""
+    """Return the counts afterwards, and the items that are left."""
     params = module.params
     section = sections.find_section(make_client(params), params["section"])
     databases = Path(params["database_dir"])
@@ -235,7 +235,7 @@ def finish(module: AnsibleModule) -> dict[str, Any]:
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    """The step the action plugin asks for."""
+    """Run the step that the action plugin requests."""
     refuse_alone(module.params, "plex_analyze")
     return {"start": start, "again": again, "cancel": cancel, "finish": finish}[module.params["step"]](module)
 

@@ -1,27 +1,27 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Pack the files of Plex's bundles, or lay packed ones among a server's own."""
+"""Pack the artwork of a Plex server, or install packed artwork on another one."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_bundles
-short_description: Pack the files of Plex's bundles, or lay packed ones among a server's own
+short_description: Pack the artwork of a Plex server, or install packed artwork
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Plex keeps covers, posters, thumbnails and chapter pictures in bundles below C(Metadata) and C(Media), beside its
-    database, which only names them. This brings them along.
+  - Plex stores artwork (covers, posters, thumbnails and chapter images) in bundles below C(Metadata) and C(Media). The
+    database only refers to it. This module transfers it along with the database.
   - Packs what is new there, and every file that a changed reference of the database leads to, into parts with their
     size and SHA-256, which C(plexburst.core.plex_db_transfer) carries.
-  - Lays packed files among those of another server, file by file, while its Plex works. A file that is missing is
-    added, one that is the same is left alone, one that is different is replaced only if that server has not changed it
-    since O(unchanged_since). What people uploaded is never touched.
-  - No link is followed, no path leaves its bundle, and no half-written file ever bears a real name.
-  - Needs nothing but Python 3.9 with sqlite3, and memory for a list of the paths.
+  - Installs packed files on another server, file by file, while its Plex works. Missing files are added, equal ones are
+    kept, and different ones are replaced only if that server has not changed them since O(unchanged_since). User
+    uploads are never changed.
+  - No link is followed, no path leaves its bundle, and incomplete files have temporary names.
+  - Needs only Python 3.9 with sqlite3, and memory for a list of the paths.
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
@@ -35,13 +35,13 @@ attributes:
 options:
   state:
     description:
-      - V(listed) writes down in O(before) what is there, for a later V(packed).
+      - V(listed) writes a list of the existing files to O(before), for a later V(packed).
       - V(packed) packs into O(parcel) what is not in O(before), and what the pair in O(result) names and the one in
         O(base) does not.
-      - V(known) says which parts of a parcel are in O(parcel), and makes that folder.
+      - V(known) returns which parts are in O(parcel), and creates that folder.
       - V(merged) lays what is packed in O(parcel) among the bundles below O(support_dir), or refuses before it writes
         anything, if a reference that led to a file where it was packed would lead nowhere here.
-      - V(measured) says how large the bundles of O(sections) are.
+      - V(measured) returns the size of the bundles of O(sections).
       - V(absent) removes the parcel in O(parcel), and nothing else in that folder.
     type: str
     required: true
@@ -52,19 +52,19 @@ options:
       - Required by V(listed), V(packed), V(merged) and V(measured) of O(state).
     type: path
   parcel:
-    description: The folder of the parcel. Required by V(packed), V(known), V(merged) and V(absent) of O(state).
+    description: Folder of the packed artwork. Required by V(packed), V(known), V(merged) and V(absent) of O(state).
     type: path
   before:
     description:
-      - File with what was there before the work. Required by O(state=listed).
-      - If it does not exist, O(state=packed) takes everything for new.
+      - File with the list of files before the work. Required by O(state=listed).
+      - If it does not exist, O(state=packed) treats all files as new.
     type: path
   result:
     description:
-      - Folder of the closed database pair that names the files. Without it O(state=packed) looks at no references.
+      - Folder of the closed database pair that names the files. Without it O(state=packed) ignores references.
     type: path
   base:
-    description: Folder of the pair that went out. If it holds none, every reference counts as changed.
+    description: Folder of the base pair. If it contains no pair, every reference counts as changed.
     type: path
   databases_dir:
     description: Folder of the databases that say which bundles belong to O(sections); Plex may be working on them.
@@ -77,21 +77,21 @@ options:
     elements: str
     default: []
   uploads:
-    description: Take what people uploaded as well, for a server that has nothing of its own.
+    description: Include user uploads, for a server without its own artwork.
     type: bool
     default: false
   unchanged_since:
     description:
-      - When the snapshot that went out was taken, such as V(2026-11-22T15:16:22Z), by the clock of this host.
+      - Time of the base snapshot by the clock of this host, such as V(2026-11-22T15:16:22Z).
       - Required by O(state=merged).
     type: str
   spent:
-    description: Remove the parcel once all of it is laid, for O(state=merged).
+    description: Remove the packed artwork after the installation, for O(state=merged).
     type: bool
     default: false
   owner:
     description:
-      - User that owns the parcel, where the user who logs in is not the one who may read Plex's files.
+      - Owner of the packed artwork, if the login user may not read Plex's files.
       - Empty means the user the module runs as.
     type: str
     default: ''
@@ -99,7 +99,7 @@ options:
 
 EXAMPLES = r"""
 ---
-- name: Pack what is new
+- name: Pack the new artwork
   plexburst.core.plex_bundles:
     state: packed
     support_dir: /opt/plexburst/config/Library/Application Support/Plex Media Server
@@ -107,7 +107,7 @@ EXAMPLES = r"""
     result: /opt/plexburst/config/Library/Application Support/Plex Media Server/Plug-in Support/Databases
     base: /opt/plexburst/transfer/base
 
-- name: Lay it among home's own
+- name: Install the artwork at home
   plexburst.core.plex_bundles:
     state: merged
     support_dir: /var/lib/plexmediaserver/Library/Application Support/Plex Media Server
@@ -118,27 +118,27 @@ EXAMPLES = r"""
 RETURN = r"""
 ---
 files:
-  description: Files that are packed, that are there, or that were measured.
+  description: Number of packed, existing or measured files.
   returned: when O(state) is not V(absent)
   type: int
   sample: 120
 bytes:
-  description: Their bytes; for O(state=merged) those that were written.
+  description: Size of these files; for O(state=merged), the bytes written.
   returned: when O(state) is not V(absent)
   type: int
   sample: 8400000
 words:
-  description: What is packed, for people.
+  description: Summary of the packed files as text.
   returned: when O(state=packed)
   type: str
-  sample: 120 files of bundles, 8.4 MB
+  sample: 120 files of artwork, 8.4 MB
 references:
   description: Changed references that lead to a file.
   returned: when O(state=packed)
   type: int
   sample: 118
 unresolved:
-  description: Changed references that lead to no file that was found, which is said but no error.
+  description: Changed references without a file; reported, but not an error.
   returned: when O(state=packed)
   type: int
   sample: 0
@@ -154,13 +154,13 @@ parts:
   elements: str
   sample: [00000.bundles]
 present:
-  description: Names of the parts that are in O(parcel) and are as they must be.
+  description: Names of the valid parts in O(parcel).
   returned: when O(state=known)
   type: list
   elements: str
   sample: []
 no_space:
-  description: Why what is still to come has no room in O(parcel); empty when it has.
+  description: Why there is not enough disk space in O(parcel) for the remaining parts; empty if there is.
   returned: when O(state=known) and there is a parcel
   type: str
   sample: ''
@@ -177,7 +177,7 @@ merged:
   type: dict
   sample: {added: 120, replaced: 0, same: 0, kept: 0, refused: 0, bytes: 8400000, examples: {kept: [], refused: []}}
 warnings_of_bundles:
-  description: What a person should know.
+  description: Warnings for the user.
   returned: when O(state=packed) or O(state=merged)
   type: list
   elements: str
@@ -256,7 +256,7 @@ def pack(options: dict[str, Any], check: bool) -> dict[str, Any]:
 
 
 def know(options: dict[str, Any], check: bool) -> dict[str, Any]:
-    """State `known`; it makes the folder, so that somebody can send into it."""
+    """State `known`; creates the folder for a following upload."""
     folder = Path(options["parcel"])
     made = not folder.is_dir()
     if made and not check:
@@ -310,7 +310,7 @@ def remove(options: dict[str, Any], check: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """List, pack, look, lay, measure or remove."""
+    """List, pack, check, install, measure or remove artwork."""
     module = AnsibleModule(
         argument_spec={
             "state": {
@@ -342,7 +342,7 @@ def main() -> None:
     )
     if MISSING is not None:
         module.fail_json(
-            msg=f"The Python of this host ({sys.executable}) lacks what bundles need: {MISSING}. Install the "
+            msg=f"The Python of this host ({sys.executable}) lacks a module for artwork: {MISSING}. Install the "
             "distribution's complete python3, or set ansible_python_interpreter to one."
         )
     options = module.params
@@ -351,7 +351,7 @@ def main() -> None:
         answer = states[options["state"]](options, module.check_mode)
     except (PlexDatabaseError, OSError) as error:
         what = {"measured": "measured", "known": "read"}.get(options["state"], options["state"])
-        module.fail_json(msg=f"The bundles could not be {'removed' if what == 'absent' else what}. {error}")
+        module.fail_json(msg=f"The artwork could not be {'removed' if what == 'absent' else what}. {error}")
     module.exit_json(**answer)
 
 

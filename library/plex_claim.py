@@ -9,29 +9,29 @@ short_description: Claim a Plex server for an account, or sign it out
 version_added: 0.1.0
 author: [plexburst contributors (@plexburst)]
 description:
-  - Claims over the server's own loopback, so that no claim token is in a container's environment.
-  - Proved by C(/identity), by the token that appears in C(Preferences.xml) seconds later, and by a request with it.
+  - Claims over the server's loopback, so that a container's environment contains no claim token.
+  - Verified by C(/identity), by the token that appears in C(Preferences.xml) seconds later, and by a request with it.
 extends_documentation_fragment:
   - plexburst.core.plex
   - plexburst.core.plex.attributes
 options:
   state:
-    description: Whether the server belongs to the account or to nobody.
+    description: Whether the server is claimed for the account.
     type: str
     default: claimed
     choices: [claimed, unclaimed]
   claim_token:
-    description: A claim token fetched in that second by M(plexburst.core.plex_account). It lives 4 minutes.
+    description: Claim token from M(plexburst.core.plex_account), valid for 4 minutes. Get it immediately before.
     type: str
   name:
-    description: Name the server gets before it is claimed, and under which the account lists it.
+    description: Name set before the claim, under which the account lists the server.
     type: str
     default: ""
   name_after:
-    description: Name the server gets once it is signed out, such as RV(previous_name) of its claim.
+    description: Name set after signing out, such as RV(previous_name) of the claim.
     type: str
   deadline:
-    description: Seconds to wait for the claim, and for its token, to show.
+    description: Seconds to wait until the claim and its token are confirmed.
     type: float
     default: 120.0
 """
@@ -62,7 +62,7 @@ machine_identifier:
   returned: success
   type: str
 previous_name:
-  description: What the server was called before it was claimed, empty for none of its own.
+  description: The server's name before the claim; empty if it had none.
   returned: when O(state=claimed), not in check mode
   type: str
 version:
@@ -83,7 +83,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex import claim
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    """Claim or sign out, unless it is so already."""
+    """Claim or sign out, unless the state is already as requested."""
     params = module.params
     wanted = params["state"] == "claimed"
     client = make_client(params, need_token=False)

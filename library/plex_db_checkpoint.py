@@ -1,24 +1,24 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Make a checkpoint of a Plex database pair that is being worked on."""
+"""Create a checkpoint of a Plex database pair while Plex works."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_db_checkpoint
-short_description: Make a checkpoint of a Plex database pair that is being worked on
+short_description: Create a checkpoint of a Plex database pair while Plex works
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Copies the pair by SQLite's online backup while Plex works, and writes what is new in it since the last checkpoint
-    to a patch. That is brought to the controller part by part, as M(plexburst.core.plex_db_transfer) does.
-  - M(plexburst.core.plex_analyze), M(plexburst.core.plex_sonic) and M(plexburst.core.plex_scan) call it by themselves.
-  - One copy of the pair stays on the host between two checkpoints, two are there while one is made. Free space is
-    checked before.
-  - Runs on the host that has the files and needs nothing but Python 3.9 with sqlite3 and zlib.
+  - Copies the pair with SQLite's online backup while Plex works, and writes a delta against the last checkpoint. The
+    delta is downloaded in parts, as M(plexburst.core.plex_db_transfer) does.
+  - M(plexburst.core.plex_analyze), M(plexburst.core.plex_sonic) and M(plexburst.core.plex_scan) call it.
+  - The host keeps one copy of the pair between two checkpoints and two while one is created. Free space is checked
+    first.
+  - Runs on the host that has the files and needs only Python 3.9 with sqlite3 and zlib.
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
@@ -29,31 +29,31 @@ attributes:
   idempotent:
     description: Running it twice does not change more than running it once.
     support: partial
-    details: V(made) makes another checkpoint; V(kept) and V(absent) do nothing the second time.
+    details: V(made) creates another checkpoint; V(kept) and V(absent) do nothing the second time.
 options:
   state:
     description:
-      - V(made) copies the pair and makes the patch.
-      - V(kept) says that the controller has it, so that the next checkpoint leads on from it.
-      - V(dropped) removes what is on its way; the next checkpoint leads on from the one before it.
+      - V(made) copies the pair and creates the delta.
+      - V(kept) makes a downloaded checkpoint the base of the next one.
+      - V(dropped) removes a checkpoint that was not downloaded; the next one uses the previous base.
       - V(absent) removes everything in O(work_dir).
     type: str
     choices: [made, kept, dropped, absent]
     default: made
   work_dir:
-    description: A folder on the host for this alone.
+    description: A folder on the host that only this module uses.
     type: path
     required: true
   databases_dir:
     description: The folder C(Plug-in Support/Databases) of the Plex server. Required with O(state=made).
     type: path
   base_dir:
-    description: The folder of the pair that went out, with its manifest. Required with O(state=made).
+    description: Folder of the base pair, with its manifest. Required with O(state=made).
     type: path
   known:
     description:
-      - What the controller can lead on from, the newest first, as C(files) of manifests have it. Required with
-        O(state=made). Where none of it is on the host, the patch holds the whole pair.
+      - The bases that the controller has, newest first, as C(files) of their manifests. Required with O(state=made).
+        If the host has none of them, the delta contains the whole pair.
     type: list
     elements: dict
   plex_version:
@@ -62,7 +62,7 @@ options:
     default: ''
   owner:
     description:
-      - User that owns the patch, where the user who logs in is not the one who may read Plex's files.
+      - Owner of the delta, if the login user may not read Plex's files.
       - Empty means the user the module runs as.
     type: str
     default: ''
@@ -70,7 +70,7 @@ options:
 
 EXAMPLES = r"""
 ---
-- name: Make a checkpoint
+- name: Create a checkpoint
   plexburst.core.plex_db_checkpoint:
     databases_dir: /opt/plexburst/config/Library/Application Support/Plex Media Server/Plug-in Support/Databases
     work_dir: /opt/plexburst/transfer/checkpoint
@@ -81,22 +81,22 @@ EXAMPLES = r"""
 RETURN = r"""
 ---
 patch:
-  description: The folder of the patch on the host.
+  description: Folder of the delta on the host.
   returned: O(state=made), not in check mode
   type: str
   sample: /opt/plexburst/transfer/checkpoint/patch
 bytes:
-  description: Bytes of the patch.
+  description: Size of the delta in bytes.
   returned: O(state=made), not in check mode
   type: int
   sample: 1300000
 words:
-  description: What travels, for people.
+  description: Size of the transfer as text.
   returned: O(state=made), not in check mode
   type: str
-  sample: the difference, 1.3 MB for 12.9 MB changed of 2300.0 MB
+  sample: the delta, 1.3 MB for 12.9 MB changed of 2300.0 MB
 description_sha256:
-  description: SHA-256 of the patch's description, by which the controller knows that it arrived.
+  description: SHA-256 of the delta's description, by which the controller verifies the download.
   returned: O(state=made), not in check mode
   type: str
   sample: 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef
@@ -151,7 +151,7 @@ def act(options: dict[str, Any], check: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Make one, or say what becomes of it."""
+    """Create, keep, drop or remove a checkpoint."""
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["made", "kept", "dropped", "absent"], "default": "made"},
@@ -167,7 +167,7 @@ def main() -> None:
     )
     if MISSING is not None:
         module.fail_json(
-            msg=f"The Python of this host ({sys.executable}) lacks what a checkpoint needs: {MISSING}. Install the "
+            msg=f"The Python of this host ({sys.executable}) lacks a module for checkpoints: {MISSING}. Install the "
             "distribution's complete python3, or set ansible_python_interpreter to one."
         )
     try:

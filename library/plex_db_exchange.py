@@ -1,23 +1,23 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Put patches of Plex databases into an encrypted folder of an rclone remote, and get them from there."""
+"""Upload deltas of Plex databases to an encrypted relay, and download them."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_db_exchange
-short_description: Put patches of Plex databases into an encrypted folder of an rclone remote, and get them from there
+short_description: Upload and download deltas of Plex databases through an encrypted relay
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Carries a patch that C(plexburst.core.plex_db_patch) made by way of an rclone remote, an S3 bucket for example, so
-    that neither of two machines waits for the other's line.
-  - Contents and names are encrypted by rclone's crypt with a passphrase of your own, before they leave the machine.
-  - What is put there has arrived when all of it was read back, decrypted and compared. What is got is verified by
-    SHA-256. Parts that are there do not travel again, a damaged one does, and a line that is cut is waited for.
+  - Transfers a delta made by C(plexburst.core.plex_db_patch) through a relay, an rclone remote such as an S3 bucket, so
+    that neither machine waits for the other's connection.
+  - rclone's crypt encrypts contents and names with your passphrase before they leave the machine.
+  - An upload is complete when all of it was read back, decrypted and compared. A download is verified by SHA-256.
+    Existing parts are not transferred again, damaged parts are, and a lost connection is retried.
   - Its rclone.conf holds the remote, what that wraps, and the crypt; it lies in a private temporary folder while rclone
     runs, and nowhere afterwards. No secret is in an argument of a program or in a message.
   - On the controller it shows its progress.
@@ -25,28 +25,28 @@ attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
     support: partial
-    details: In check mode no patch travels, because there is none then, and V(probed) only lists.
+    details: In check mode no delta is transferred, because there is none then, and V(probed) only lists.
   diff_mode:
     description: Shows what would be changed in diff mode.
     support: none
   idempotent:
     description: Running it twice does not change more than running it once.
     support: full
-    details: What is there does not travel again.
+    details: Existing parts are not transferred again.
 options:
   state:
     description:
-      - V(put) puts the patch in O(patch) there as O(name).
-      - V(got) gets O(name) into O(patch).
-      - V(known) says what is there of O(name).
-      - V(absent) removes all that this run has there, or O(name) of it.
-      - V(probed) checks that the exchange can be used; a few bytes are put there, read back and removed.
-      - V(reaped) removes the folders of runs that are over and hold no work, as O(older_than) and O(all) say.
+      - V(put) uploads the delta in O(patch) as O(name).
+      - V(got) downloads O(name) to O(patch).
+      - V(known) returns which parts of O(name) are in the relay.
+      - V(absent) removes all files of this run from the relay, or only O(name).
+      - V(probed) checks the relay; a few bytes are uploaded, read back and removed.
+      - V(reaped) removes the folders of runs that are over and have no results, subject to O(older_than) and O(all).
     type: str
     required: true
     choices: [put, got, known, absent, probed, reaped]
   exchange:
-    description: Where the exchange is, and whose turn it is.
+    description: The relay, and the run.
     type: dict
     required: true
     suboptions:
@@ -55,7 +55,7 @@ options:
         type: str
         required: true
       password_file:
-        description: File on the controller that holds the passphrase in one line, and that only its owner can read.
+        description: File on the controller with the passphrase in one line, readable only by its owner.
         type: path
         required: true
       rclone_config:
@@ -63,60 +63,60 @@ options:
         type: path
         required: true
       rclone_bin:
-        description: rclone on the controller.
+        description: rclone binary on the controller.
         type: str
         default: rclone
       run:
-        description: The run's id, the name of its folder there. For O(state=reaped), the one run to remove, if any.
+        description: The run id, which names its folder in the relay. For O(state=reaped), the only run to remove.
         type: str
         default: ''
   at:
-    description: Where O(patch) is, for V(put) and V(got) of O(state). All else is done on the controller.
+    description: Where O(patch) is, for V(put) and V(got) of O(state). Other states run on the controller.
     type: str
     choices: [controller, host]
     default: controller
   name:
-    description: What the patch is called there. V(base) goes out, V(result) comes home.
+    description: Name of the delta in the relay. V(base) is uploaded for the indexer, V(result) comes from it.
     type: str
     default: ''
   patch:
-    description: The folder of the patch.
+    description: Folder of the delta.
     type: path
   description_sha256:
-    description: SHA-256 that the patch's description must have, for O(state=got). Empty takes what is there.
+    description: Expected SHA-256 of the delta's description, for O(state=got). Empty accepts any.
     type: str
     default: ''
   rclone:
-    description: rclone on the host, for O(at=host).
+    description: rclone binary on the host, for O(at=host).
     type: str
     default: rclone
   patience:
-    description: Seconds for which nothing may arrive before the line is given up.
+    description: Seconds without progress after which the transfer fails.
     type: float
     default: 600.0
   media:
-    description: Remotes in whose folders the exchange must not lie, because Plex scans them, for O(state=probed).
+    description: Remotes that must not contain the relay, because Plex scans them, for O(state=probed).
     type: list
     elements: str
     default: []
   runs_dir:
-    description: The folder of the run folders on the controller, which tells what is over, for O(state=reaped).
+    description: Folder of the run folders on the controller, which shows the runs that are over, for O(state=reaped).
     type: path
   older_than:
-    description: Hours. O(state=reaped) removes also what belongs to a run that began longer ago, whatever it holds.
+    description: Hours. O(state=reaped) also removes runs that began earlier, even with results.
     type: float
   all:
-    description: O(state=reaped) removes everything of ours.
+    description: O(state=reaped) removes all runs of plexburst.
     type: bool
     default: false
   config:
-    description: Internal, set by the action plugin for the host. The text of the private rclone.conf.
+    description: Internal, set by the action plugin for the host. Content of the private rclone.conf.
     type: str
 """
 
 EXAMPLES = r"""
 ---
-- name: Put the difference into the exchange
+- name: Upload the delta to the relay
   plexburst.core.plex_db_exchange:
     state: put
     at: host
@@ -132,37 +132,37 @@ EXAMPLES = r"""
 RETURN = r"""
 ---
 bytes:
-  description: Bytes that travelled this time, repetitions included; for O(state=known), bytes that are there.
+  description: Bytes transferred by this call, including repetitions; for O(state=known), existing bytes.
   returned: for O(state=put), O(state=got) and O(state=known)
   type: int
   sample: 1310000
 parts:
-  description: Parts that travelled.
+  description: Parts transferred.
   returned: for O(state=put) and O(state=got)
   type: int
   sample: 2
 there:
-  description: Parts that were there already.
+  description: Parts that existed already.
   returned: for O(state=put) and O(state=got)
   type: int
   sample: 0
 repeated:
-  description: Parts that travelled again because they arrived damaged.
+  description: Parts transferred again because they arrived damaged.
   returned: for O(state=put) and O(state=got)
   type: int
   sample: 0
 cuts:
-  description: How often the line was cut.
+  description: Number of lost connections.
   returned: for O(state=put) and O(state=got)
   type: int
   sample: 0
 seconds:
-  description: Seconds it took.
+  description: Duration in seconds.
   returned: for O(state=put) and O(state=got)
   type: float
   sample: 2.5
 whole:
-  description: Whether it is the whole pair.
+  description: Whether the delta contains the whole pair.
   returned: for O(state=put) and O(state=got)
   type: bool
   sample: false
@@ -172,7 +172,7 @@ manifest:
   type: dict
   sample: {schema: 1, source: indexer}
 complete:
-  description: Whether the whole patch is there, by the names and sizes of its parts.
+  description: Whether the delta is complete in the relay, by the names and sizes of its parts.
   returned: for O(state=known)
   type: bool
   sample: true
@@ -181,12 +181,12 @@ description_sha256:
   returned: for O(state=known)
   type: str
 missing:
-  description: Parts that are not there, or not whole.
+  description: Parts that are missing or incomplete.
   returned: for O(state=known)
   type: list
   elements: str
 unreadable:
-  description: How many names there the passphrase cannot decrypt, as far as rclone tells.
+  description: Number of names that the passphrase cannot decrypt, as reported by rclone.
   returned: for O(state=probed)
   type: int
   sample: 0
@@ -196,7 +196,7 @@ deleted:
   type: list
   elements: str
 kept:
-  description: The runs that were not.
+  description: The runs that were kept.
   returned: for O(state=reaped)
   type: list
   elements: dict
@@ -226,7 +226,7 @@ except ImportError as error:
 
 
 def main() -> None:
-    """Put or get on the host; everything else is the action plugin's."""
+    """Upload or download on the host; other states are done by the action plugin."""
     module = AnsibleModule(
         # Its action's, again: a module cannot import from an action, and tests/unit/test_action_specs.py compares both.
         argument_spec={
@@ -264,7 +264,7 @@ def main() -> None:
     options = module.params
     if MISSING is not None:
         module.fail_json(
-            msg=f"The Python of this host ({sys.executable}) lacks what the exchange needs: {MISSING}. Install the "
+            msg=f"The Python of this host ({sys.executable}) lacks a module for the relay: {MISSING}. Install the "
             "distribution's complete python3, or set ansible_python_interpreter to one."
         )
     if not options["config"] or options["state"] not in ("put", "got"):

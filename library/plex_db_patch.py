@@ -1,23 +1,23 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Make the difference between two Plex database pairs, or apply one."""
+"""Create or apply a delta of a Plex database pair."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_db_patch
-short_description: Make the difference between two Plex database pairs, or apply one
+short_description: Create or apply a delta of a Plex database pair
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Writes what differs between a base and a newer pair to a folder of parts, each with its size and SHA-256, and makes
-    the newer pair again where the base is.
-  - The base, each part and the result are verified by SHA-256. The result's files appear only when all of it is right.
-  - Where the two ends hold different bases, or one holds none, the patch holds the whole pair, and says why.
-  - Needs nothing but Python 3.9 with zlib and sqlite3, and about 30 MB of memory, however large the databases are.
+  - Writes the changed pages of a newer pair against a base to a folder of parts, each with its size and SHA-256, and
+    creates the newer pair from the base and the delta.
+  - The base, each part and the result are verified by SHA-256. The result's files are created only if all are valid.
+  - If the two ends have different bases, or one has none, the delta contains the whole pair, with the reason.
+  - Needs only Python 3.9 with zlib and sqlite3, and about 30 MB of memory for databases of any size.
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
@@ -28,36 +28,36 @@ attributes:
   idempotent:
     description: Running it twice does not change more than running it once.
     support: full
-    details: A patch that leads from the same base to the same result is left alone, and so is a result that is there.
+    details: An existing delta from the same base to the same result is kept, and so is an existing result.
 options:
   state:
     description:
-      - V(made) writes a patch to O(patch) that leads from O(base) to O(result).
-      - V(applied) makes the pair in O(result) from O(base) and the patch.
-      - V(known) only says which base lies in O(base) and which parts of the patch are in O(patch).
-      - V(absent) removes the patch in O(patch), and nothing else in that folder.
+      - V(made) writes the delta from O(base) to O(result) to O(patch).
+      - V(applied) creates the pair in O(result) from O(base) and the delta.
+      - V(known) only returns which base is in O(base) and which parts of the delta are in O(patch).
+      - V(absent) removes the delta in O(patch), and nothing else in that folder.
     type: str
     choices: [made, applied, known, absent]
     default: made
   patch:
-    description: The folder of the patch.
+    description: Folder of the delta.
     type: path
     required: true
   result:
     description: The folder of the newer pair, with its manifest. Required by V(made) and V(applied) of O(state).
     type: path
   base:
-    description: The folder of the base, with its manifest. Empty means that there is none.
+    description: Folder of the base, with its manifest. Empty means no base.
     type: str
     default: ''
   other_base:
     description:
-      - What the other end holds as its base, as C(files) of its manifest has it, for O(state=made).
-      - When O(base) is something else, or when this is empty, the patch holds the whole pair.
+      - The base of the other end, as C(files) of its manifest, for O(state=made).
+      - If O(base) differs, or if this is empty, the delta contains the whole pair.
     type: dict
   owner:
     description:
-      - User that owns the patch, where the user who logs in is not the one who may read Plex's files.
+      - Owner of the delta, if the login user may not read Plex's files.
       - Empty means the user the module runs as.
     type: str
     default: ''
@@ -65,14 +65,14 @@ options:
 
 EXAMPLES = r"""
 ---
-- name: Make the difference to what went out
+- name: Create the delta against the uploaded snapshot
   plexburst.core.plex_db_patch:
     patch: /opt/plexburst/transfer/patch
     base: /opt/plexburst/transfer/base
     result: /opt/plexburst/transfer/snapshot
     other_base: "{{ manifest.files }}"
 
-- name: Make the newer pair at home
+- name: Create the newer pair at home
   plexburst.core.plex_db_patch:
     state: applied
     patch: /var/lib/plexburst/patch
@@ -83,15 +83,15 @@ EXAMPLES = r"""
 RETURN = r"""
 ---
 whole:
-  description: Whether the patch holds the whole pair and needs no base.
+  description: Whether the delta contains the whole pair and needs no base.
   returned: when there is a patch
   type: bool
   sample: false
 words:
-  description: What travels, for people; and why it is the whole pair, if it is.
+  description: Size of the transfer as text, with the reason if it is the whole pair.
   returned: when there is a patch
   type: str
-  sample: the difference, 1.3 MB for 12.9 MB changed of 2300.0 MB
+  sample: the delta, 1.3 MB for 12.9 MB changed of 2300.0 MB
 bytes:
   description: Bytes of the parts.
   returned: when there is a patch
@@ -109,18 +109,18 @@ parts:
   elements: str
   sample: [0000-com.plexapp.plugins.library.db]
 present:
-  description: Names of the parts that are in O(patch) and are as they must be.
+  description: Names of the valid parts in O(patch).
   returned: when O(state=known)
   type: list
   elements: str
   sample: []
 base:
-  description: C(files) of the manifest of the pair in O(base), if one lies there.
+  description: C(files) of the manifest of the pair in O(base), if there is one.
   returned: when O(state=known)
   type: dict
   sample: {com.plexapp.plugins.library.db: {size: 2300000000, sha256: 0a1b}}
 description_sha256:
-  description: SHA-256 of the patch's description, C(patch.json), by which the other end knows that it arrived.
+  description: SHA-256 of the delta's description, C(patch.json), by which the other end verifies the arrival.
   returned: when there is a patch
   type: str
   sample: 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef
@@ -149,7 +149,7 @@ except ImportError as error:
 
 
 def described(folder: Path, patch: Any, why: str = "") -> dict[str, Any]:
-    """What every state returns about a patch."""
+    """Return the fields that every state returns about a delta."""
     path = folder / patches.DESCRIPTION
     return {
         "whole": patch.whole,
@@ -163,18 +163,18 @@ def described(folder: Path, patch: Any, why: str = "") -> dict[str, Any]:
 
 
 def why_whole(base: str, found: dict[str, Any] | None, other: dict[str, Any] | None) -> str:
-    """Why the whole pair must travel, or nothing."""
+    """Return the reason why the whole pair must be transferred, or None."""
     if not base:
-        return "no base was named"
+        return "no base was given"
     if found is None:
         return f"there is no complete base in {base}"
     if other is not None and not other:
-        return "the other end holds no base"
+        return "the other end has no base"
     if other is not None and any(
         (found[name]["size"], found[name]["sha256"]) != (entry.get("size"), entry.get("sha256"))
         for name, entry in ((name, other.get(name) or {}) for name in found)
     ):
-        return f"the base in {base} is not the one that the other end holds"
+        return f"the base in {base} differs from the other end's base"
     return ""
 
 
@@ -231,7 +231,7 @@ def remove(options: dict[str, Any], check: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Make, apply, look or remove."""
+    """Create, apply, check or remove a delta."""
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["made", "applied", "known", "absent"], "default": "made"},
@@ -246,7 +246,7 @@ def main() -> None:
     )
     if MISSING is not None:
         module.fail_json(
-            msg=f"The Python of this host ({sys.executable}) lacks what a patch needs: {MISSING}. Install the "
+            msg=f"The Python of this host ({sys.executable}) lacks a module for deltas: {MISSING}. Install the "
             "distribution's complete python3, or set ansible_python_interpreter to one."
         )
     options = module.params
@@ -258,7 +258,7 @@ def main() -> None:
     except (PlexDatabaseError, OSError) as error:
         what = {"made": "made", "applied": "applied", "known": "read", "absent": "removed"}[options["state"]]
         module.fail_json(
-            msg=f"The patch in {options['patch']} could not be {what}. {error}",
+            msg=f"The delta in {options['patch']} could not be {what}. {error}",
             wrong_base=isinstance(error, patches.WrongBase),
         )
     module.exit_json(**answer)

@@ -1,14 +1,14 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Apply path mappings to a Plex database, or take them back."""
+"""Apply path mappings to a Plex database, or revert them."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_db_remap
-short_description: Apply path mappings to a Plex database, or take them back
+short_description: Apply path mappings to a Plex database, or revert them
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
@@ -20,7 +20,7 @@ description:
     equal in either Unicode form.
   - Refuses, and changes nothing, when two files would have one path, when a file would leave its section, or when the
     mappings would move something again in the next run.
-  - What was there before is kept in O(journal), by which it is taken back to the letter.
+  - The previous values are written to O(journal), with which they can be restored exactly.
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
@@ -42,36 +42,36 @@ options:
     choices: [applied, reverted]
     default: applied
   mappings:
-    description: What is mapped. Required with O(state=applied).
+    description: The path mappings. Required with O(state=applied).
     type: list
     elements: dict
     default: []
     suboptions:
       from:
-        description: A folder or file as the database names it.
+        description: Path of a folder or file in the database.
         type: str
         required: true
       to:
-        description: What it becomes.
+        description: The new path.
         type: str
         required: true
   journal:
-    description: File for what was there before, readable by its owner only; renamed to C(.reverted) when
-      the mappings are taken back.
+    description: File for the previous values, readable by its owner only; renamed to C(.reverted) when
+      the mappings are reverted.
     type: path
     required: true
   way_back:
     description:
-      - Whether these mappings are for one place only and are taken back afterwards, also from rows that came meanwhile.
-        Refuses what has no exact way back.
-      - Otherwise they are corrections that stay.
+      - Whether these mappings are temporary and reverted later, also in rows that were added meanwhile. Mappings that
+        cannot be reverted exactly are refused.
+      - Otherwise they are permanent.
     type: bool
     default: false
   backup:
     description: Copy library.db to this file before anything is changed.
     type: path
   plex_sqlite:
-    description: Command of Plex's own SQLite. Needed only where guids are paths, for those are in a table with triggers
+    description: Command of Plex's own SQLite. Needed only if guids are paths, which are in a table with triggers
       that stock SQLite cannot run.
     type: list
     elements: str
@@ -84,7 +84,7 @@ options:
 
 EXAMPLES = r"""
 ---
-- name: Bring the database to where the files are now
+- name: Change the database's paths to where the files are now
   plexburst.core.plex_db_remap:
     dir: /opt/plexburst/config/Library/Application Support/Plex Media Server/Plug-in Support/Databases
     mappings:
@@ -92,7 +92,7 @@ EXAMPLES = r"""
         to: /Media/TV/Kaamelott (2005)
     journal: /opt/plexburst/transfer/path-mappings.journal
 
-- name: Take back what was mapped for the indexer only
+- name: Revert the mappings of the indexer
   plexburst.core.plex_db_remap:
     dir: /opt/plexburst/config/Library/Application Support/Plex Media Server/Plug-in Support/Databases
     state: reverted
@@ -112,7 +112,7 @@ used:
   type: dict
   sample: {/Media/TV/Kaamelott: 416}
 engine:
-  description: Which SQLite writes, empty when nothing changes.
+  description: The SQLite that writes; empty when nothing changes.
   returned: success
   type: str
   sample: stock SQLite
@@ -138,7 +138,7 @@ except ImportError as error:
 
 
 def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
-    """End with the cause: Python cannot import sqlite3."""
+    """Fail because Python cannot import sqlite3."""
     module.fail_json(
         msg=(
             f"The Python of this host ({sys.executable}) cannot import sqlite3: {error}. Install the distribution's "
@@ -149,7 +149,7 @@ def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
 
 
 def change(module: AnsibleModule) -> mapping_write.Outcome:
-    """Apply or revert, as asked."""
+    """Apply or revert the mappings."""
     options = module.params
     directory, journal = Path(options["dir"]), Path(options["journal"])
     backup = Path(options["backup"]) if options["backup"] else None
@@ -168,7 +168,7 @@ def change(module: AnsibleModule) -> mapping_write.Outcome:
 
 
 def main() -> None:
-    """Plan, write, read back, answer."""
+    """Plan, write and verify the changes; return the result."""
     module = AnsibleModule(
         argument_spec={
             "dir": {"type": "path", "required": True},

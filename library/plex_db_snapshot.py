@@ -15,10 +15,10 @@ author:
 description:
   - Copies library.db and blobs.db by SQLite's online backup to a folder and describes the pair in C(manifest.json)
     there.
-  - Both are read as of one moment, which lies between no two commits to C(blobs.db); when it changes all the time and
-    the two would not fit together, the module fails.
-  - Free space is checked before. Neither -wal files nor Plex's own dated backups are copied.
-  - Runs on the host that has the files and needs nothing but Python 3.9 with sqlite3.
+  - Both files are read at one point in time, without a commit to C(blobs.db) in between. If C(blobs.db) changes
+    continuously, so that the two files would not match, the module fails.
+  - Free space is checked first. Neither -wal files nor Plex's own dated backups are copied.
+  - Runs on the host that has the files and needs only Python 3.9 with sqlite3.
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
@@ -31,18 +31,18 @@ attributes:
   idempotent:
     description: Running it twice does not change more than running it once.
     support: none
-    details: Every call takes a new snapshot in the place of the one before.
+    details: Every call takes a new snapshot, which replaces the previous one.
 options:
   databases_dir:
     description: The folder C(Plug-in Support/Databases) of the Plex server.
     type: path
     required: true
   dest:
-    description: The folder for the copy. It is made with mode 0700.
+    description: Folder for the copy, created with mode 0700.
     type: path
     required: true
   source:
-    description: Whose database it is, for the manifest.
+    description: Owner of the database, for the manifest.
     type: str
     choices: [home, indexer]
     required: true
@@ -51,7 +51,7 @@ options:
     type: str
     default: ''
   attempts:
-    description: How many times one moment for both files is looked for when C(blobs.db) changes all the time.
+    description: Number of tries to copy both files while C(blobs.db) does not change.
     type: int
     default: 5
   drop_statistics:
@@ -62,18 +62,18 @@ options:
     default: false
   room_for:
     description:
-      - How many copies of the pair an installation will lay beside O(databases_dir) later. When there is no room for
-        them nothing is copied.
+      - Number of copies of the pair that an installation will store beside O(databases_dir) later. Without enough disk
+        space for them, nothing is copied.
     type: int
     default: 0
   owner:
     description:
-      - User that owns the copies, where the user who logs in is not the one who may read Plex's files.
+      - Owner of the copies, if the login user may not read Plex's files.
       - Empty means the user the module runs as.
     type: str
     default: ''
   replace:
-    description: Remove the snapshot that O(dest) holds first, so that there is never room needed for both.
+    description: Remove the existing snapshot in O(dest) first, so that both never need disk space together.
     type: bool
     default: false
 """
@@ -91,7 +91,7 @@ EXAMPLES = r"""
 RETURN = r"""
 ---
 manifest:
-  description: What the pair is and holds; also written to C(manifest.json) in O(dest).
+  description: Description of the pair; also written to C(manifest.json) in O(dest).
   returned: success
   type: dict
   sample: {schema: 1, source: home, page_size: 1024}
@@ -111,7 +111,7 @@ bytes:
   type: int
   sample: 2300000000
 free:
-  description: Bytes that are left on the file system of O(dest), without those that O(room_for) copies will need there.
+  description: Free bytes on the file system of O(dest), minus those that O(room_for) copies will need there.
   returned: success
   type: int
   sample: 9000000000
@@ -134,7 +134,7 @@ except ImportError as error:
 
 
 def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
-    """End with the cause that once made every counter read 0: Python cannot import sqlite3."""
+    """Fail because Python cannot import sqlite3."""
     module.fail_json(
         msg=(
             f"The Python of this host ({sys.executable}) cannot import sqlite3: {error}. Without it no database can "
@@ -147,7 +147,7 @@ def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
 
 
 def main() -> None:
-    """Take the snapshot; in check mode into a folder that is removed again."""
+    """Take the snapshot; in check mode to a temporary folder."""
     module = AnsibleModule(
         argument_spec={
             "databases_dir": {"type": "path", "required": True},

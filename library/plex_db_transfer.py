@@ -1,73 +1,73 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Carry a patch between the controller and a host."""
+"""Upload or download a delta or artwork between controller and host."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_db_transfer
-short_description: Carry the difference between two Plex database pairs between the controller and a host
+short_description: Upload or download the delta of a Plex database pair, or artwork
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Carries a patch that C(plexburst.core.plex_db_patch) made, or a parcel that C(plexburst.core.plex_bundles) packed,
-    part by part, over the connection of the host. Parts that are there do not travel again, a part that arrives damaged
-    does, and a line that is cut is waited for.
-  - The files travel as the user who logs in, who must be able to read or write O(remote).
+  - Transfers a delta made by C(plexburst.core.plex_db_patch), or artwork packed by C(plexburst.core.plex_bundles), in
+    parts over the host's connection. Existing parts are not transferred again, damaged parts are, and a lost
+    connection is retried.
+  - The transfer uses the login user, who needs permission to read or write O(remote).
   - Shows its progress.
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
     support: partial
-    details: In check mode nothing travels, because there is no patch then.
+    details: In check mode nothing is transferred, because there is no delta then.
   diff_mode:
     description: Shows what would be changed in diff mode.
     support: none
   idempotent:
     description: Running it twice does not change more than running it once.
     support: full
-    details: What arrived does not travel again.
+    details: Existing parts are not transferred again.
 options:
   direction:
-    description: V(bring) it from the host to the controller, or V(send) it to the host.
+    description: V(bring) downloads to the controller, V(send) uploads to the host.
     type: str
     required: true
     choices: [bring, send]
   patch:
-    description: The folder of the patch, or of the parcel, on the controller.
+    description: Folder of the delta or artwork on the controller.
     type: path
     required: true
   remote:
-    description: The folder of the patch, or of the parcel, on the host.
+    description: Folder of the delta or artwork on the host.
     type: str
     required: true
   description_sha256:
-    description: SHA-256 of the patch's description, as the module that made it returned it, for O(direction=bring).
+    description: SHA-256 of the delta's description, as returned by the module that made it, for O(direction=bring).
     type: str
     default: ''
   patience:
-    description: Seconds for which nothing may arrive before the line is given up.
+    description: Seconds without progress after which the transfer fails.
     type: float
     default: 600.0
   what:
-    description: What travels, the V(database) as a patch or the V(bundles) as a parcel.
+    description: What is transferred, the delta of the V(database) or artwork (V(bundles)).
     type: str
     choices: [database, bundles]
     default: database
   owner:
     description:
-      - User that owns the parcel on the host, for O(what=bundles) and O(direction=send), where the user who logs in is
-        not the one who may read Plex's files. The folder is made if it is missing.
+      - Owner of the artwork on the host, for O(what=bundles) and O(direction=send), if the login user may not read
+        Plex's files. A missing folder is created.
     type: str
     default: ''
 """
 
 EXAMPLES = r"""
 ---
-- name: Bring the difference
+- name: Download the delta
   plexburst.core.plex_db_transfer:
     direction: bring
     patch: "{{ run_dir }}/snapshots/patch"
@@ -78,37 +78,37 @@ EXAMPLES = r"""
 RETURN = r"""
 ---
 bytes:
-  description: Bytes that travelled this time, repetitions and the description included.
+  description: Bytes transferred by this call, including repetitions and the description.
   returned: always
   type: int
   sample: 1310000
 parts:
-  description: Parts that travelled.
+  description: Parts transferred.
   returned: always
   type: int
   sample: 2
 there:
-  description: Parts that were there already.
+  description: Parts that existed already.
   returned: always
   type: int
   sample: 0
 repeated:
-  description: Parts that travelled again because they arrived damaged.
+  description: Parts transferred again because they arrived damaged.
   returned: always
   type: int
   sample: 0
 cuts:
-  description: How often the line was cut.
+  description: Number of lost connections.
   returned: always
   type: int
   sample: 0
 seconds:
-  description: Seconds it took.
+  description: Duration in seconds.
   returned: always
   type: float
   sample: 2.5
 whole:
-  description: Whether it is the whole pair.
+  description: Whether the delta contains the whole pair.
   returned: success, for O(what=database)
   type: bool
   sample: false
@@ -123,7 +123,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 def main() -> None:
-    """Only the action plugin of this name can do it: it has the connection."""
+    """Fail: only the action plugin of this name has the connection."""
     module = AnsibleModule(
         argument_spec={
             "direction": {"type": "str", "required": True, "choices": ["bring", "send"]},

@@ -1,22 +1,22 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""See modification times of media files as Plex on this host sees them."""
+"""Return modification times of media files as seen by Plex on this host."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_file_times
-short_description: See modification times of media files as Plex on this host sees them
+short_description: Return modification times of media files as seen by Plex on this host
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Looks at files under the names that Plex has for them, through O(path_map) or through the container or service that
-    Plex runs in, and returns their modification times.
-  - Returns as well which options of this host's rclone mounts change times, so that another host can mount likewise.
-  - Files that are not there are left out. A mount that hangs fails with words after O(timeout).
+  - Returns the modification times of files by Plex's paths, through O(path_map) or through Plex's container or
+    service.
+  - Also returns the options of this host's rclone mounts that change times, so that another host can use the same.
+  - Missing files are left out. If a mount hangs, the module fails after O(timeout).
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
@@ -31,7 +31,7 @@ attributes:
     details: It only reads.
 options:
   files:
-    description: Paths as Plex names them.
+    description: Paths of the files in Plex.
     type: list
     elements: str
     required: true
@@ -42,7 +42,7 @@ options:
     default: []
     suboptions:
       path:
-        description: The folder as Plex names it.
+        description: The folder's path in Plex.
         type: str
         required: true
       host:
@@ -54,14 +54,14 @@ options:
     type: str
     default: ''
   timeout:
-    description: Seconds that looking at all files may take.
+    description: Timeout for all files, in seconds.
     type: int
     default: 120
 """
 
 EXAMPLES = r"""
 ---
-- name: See how home's Plex sees a few files
+- name: Get the modification times of a few files at home
   plexburst.core.plex_file_times:
     files: [/Media/Music/A/B/1.flac]
     container: plex
@@ -75,12 +75,12 @@ files:
   type: dict
   sample: {/Media/Music/A/B/1.flac: {mtime: 1700000000.0, size: 30211443}}
 seen:
-  description: Whether Plex's view of the files could be had at all.
+  description: Whether Plex's view of the file system was available.
   returned: always
   type: bool
   sample: true
 why:
-  description: Why not, empty when it could.
+  description: The reason why not; empty if it was.
   returned: always
   type: str
   sample: ''
@@ -101,23 +101,23 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors impo
 
 
 def view(module: AnsibleModule) -> tuple[Path | None, str]:
-    """The root of the file system that Plex sees, or why there is none."""
+    """Return the root of the file system that Plex sees, or the reason why there is none."""
     container = module.params["container"]
     if not container:
         return Path("/"), ""
     code, said, problem = module.run_command(["docker", "inspect", "--format", "{{.State.Pid}}", container])
     if code != 0 or not said.strip().isdigit() or said.strip() == "0":
-        return None, f"The container {container} does not run: {problem.strip() or said.strip() or 'no process'}."
+        return None, f"The container {container} is not running: {problem.strip() or said.strip() or 'no process'}."
     root = Path("/proc") / said.strip() / "root"
     try:
         next(root.iterdir(), None)
     except OSError as error:
-        return None, f"The file system of container {container} cannot be seen: {error}."
+        return None, f"The file system of container {container} cannot be read: {error}."
     return root, ""
 
 
 def real_paths(files: list[str], root: Path, path_map: list[dict[str, str]]) -> dict[str, str]:
-    """Where each file lies on this host."""
+    """Return the path of each file on this host."""
     entries = sorted(path_map, key=lambda entry: -len(entry["path"]))
     found: dict[str, str] = {}
     for file in files:
@@ -130,7 +130,7 @@ def real_paths(files: list[str], root: Path, path_map: list[dict[str, str]]) -> 
 
 
 def command_lines() -> list[list[str]]:
-    """The command line of every process that can be seen."""
+    """Return the command lines of all visible processes."""
     found = []
     for process in Path("/proc").iterdir() if Path("/proc").is_dir() else ():
         if process.name.isdigit():
@@ -143,7 +143,7 @@ def command_lines() -> list[list[str]]:
 
 
 def main() -> None:
-    """Find the view, look, answer."""
+    """Find Plex's view of the files and return their times."""
     module = AnsibleModule(
         argument_spec={
             "files": {"type": "list", "elements": "str", "required": True},

@@ -1,38 +1,38 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Wait for the moment at which a Plex server may be stopped."""
+"""Wait until a Plex server may be stopped."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_idle
-short_description: Wait for the moment at which a Plex server may be stopped
+short_description: Wait for the maintenance window and an idle Plex server
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Looks at the server until nobody watches or listens, nothing is recorded, downloaded or converted, and the time of
-    the day is within O(window). Fails with who and what was waited for when O(patience) is over.
-  - A session that is paused counts, for stopping Plex would end it. After somebody was seen, it must stay quiet for
-    O(settle), for between two episodes nobody plays for a moment.
+  - Waits until there is no playback, recording, download or conversion, and the time of day is within O(window).
+    After O(patience) it fails with what the server is still doing.
+  - A paused session counts, because stopping Plex would end it. After activity the server must stay idle for
+    O(settle), because playback pauses between two episodes.
   - A server without DVR (HTTP 404 or 403 where recordings are listed) records nothing. Any other answer that is not the
-    list is no quiet server, and a refused token ends the waiting.
-  - What cannot be seen is a player's download queue between two files. The API shows a queue only to its own player,
-    which goes on when Plex is back.
-  - Each look is one short module call, so a lost line costs a look, and O(tunnel) is opened again.
-  - Shows who and what is waited for.
+    list counts as busy, and a refused token ends the waiting.
+  - A player's download queue between two files is not visible. The API shows a queue only to its own player, which
+    continues after the restart.
+  - Each observation is one short module call, so a lost connection costs only one, and O(tunnel) is opened again.
+  - Shows what it waits for.
 extends_documentation_fragment:
   - plexburst.core.plex
   - plexburst.core.plex.reads
 options:
   patience:
-    description: Seconds to wait altogether.
+    description: Maximum seconds to wait.
     type: float
     default: 1800.0
   window:
-    description: The time of the day, as V(02:00-06:00), at home. Empty means any time.
+    description: Maintenance window in home's local time, as V(02:00-06:00). Empty means any time.
     type: str
     default: ''
   utc_offset:
@@ -40,11 +40,11 @@ options:
     type: str
     default: '+0000'
   poll:
-    description: Seconds between two looks.
+    description: Seconds between two observations.
     type: float
     default: 20.0
   settle:
-    description: Seconds that it must stay quiet after somebody was seen.
+    description: Seconds that the server must stay idle after activity.
     type: float
     default: 60.0
   version:
@@ -56,7 +56,7 @@ options:
     type: dict
     default: {}
   in_vain:
-    description: What to do when it was waited for in vain; the advice of the failure.
+    description: Advice of the failure after O(patience).
     type: str
     default: Try again later, or wait longer.
   step:
@@ -68,12 +68,12 @@ attributes:
   action:
     description: Runs as an action plugin on the controller too.
     support: full
-    details: It calls the module for each look and waits in between.
+    details: It calls the module for each observation and waits in between.
 """
 
 EXAMPLES = r"""
 ---
-- name: Wait until nobody would notice, at night
+- name: Wait for an idle Plex at night
   plexburst.core.plex_idle:
     base_url: http://127.0.0.1:40123
     preferences_file: /srv/runs/20261122-071500-ab12/private/Preferences.xml
@@ -90,17 +90,17 @@ waited:
   type: float
   sample: 0.1
 looks:
-  description: How often the server was looked at.
+  description: Number of observations.
   returned: success
   type: int
   sample: 1
 version:
-  description: The version that the server had at the last look.
+  description: The server's version at the last observation.
   returned: success
   type: str
   sample: 1.43.4.10903-e5521bd8c
 busy:
-  description: What a stop would interrupt, each with its kind (watching, recording, downloading, converting) and words.
+  description: What a stop would interrupt, each with kind (watching, recording, downloading, converting) and text.
     Empty outside of check mode.
   returned: success
   type: list
@@ -121,17 +121,17 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import 
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    """Look once."""
+    """Return one observation."""
     if module.params["step"] == "alone":
         raise PlexError(
-            "plex_idle was reached without its action plugin, so nobody would wait. Use it as plexburst.core.plex_idle "
+            "The action plugin of plex_idle was not found, so it cannot wait. Call it as plexburst.core.plex_idle "
             "from a playbook that finds the collection (the top-level playbooks do)."
         )
     return {"changed": False, **quiet.look(make_client(module.params)).plain()}
 
 
 def main() -> None:
-    """One look; the action plugin waits."""
+    """Return one observation; the action plugin waits."""
     spec = {
         **connection_spec(),
         "patience": {"type": "float", "default": 1800.0},

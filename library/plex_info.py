@@ -5,32 +5,32 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: plex_info
-short_description: Describe a Plex server, its libraries, and what they hold
+short_description: Return information about a Plex server and its libraries
 version_added: 0.1.0
 author: [plexburst contributors (@plexburst)]
 description:
-  - Version, claim, Plex Pass and libraries by the API; counts from the database when its directory is given.
-  - Says whether Sonic analysis is possible here, and if not, why.
+  - Returns version, claim, Plex Pass and libraries from the API, and counts from the database with O(database_dir).
+  - Returns whether Sonic analysis is possible on this server, and if not, why.
 extends_documentation_fragment:
   - plexburst.core.plex
   - plexburst.core.plex.reads
 options:
   database_dir:
-    description: Directory of the databases, when this machine has them; sections are then counted.
+    description: Directory of the databases on this machine; sections are counted if it is given.
     type: path
   known:
-    description: Agents and scanners that this server has besides the ones Plex brings along.
+    description: Agents and scanners that this server has in addition to Plex's own.
     type: list
     elements: str
     default: []
   processor:
-    description: Processor that Sonic analysis would run on, such as V(x86_64). Without it, this machine's.
+    description: Processor on which Sonic analysis would run, such as V(x86_64). Default is this machine's.
     type: str
     default: ""
 """
 
 EXAMPLES = r"""
-- name: See what home has
+- name: Get information about home's Plex
   plexburst.core.plex_info:
     base_url: http://127.0.0.1:32400
     preferences_file: "{{ plex_server_preferences }}"
@@ -44,7 +44,7 @@ server:
   type: dict
 sections:
   description:
-    - Its libraries with id, title, type, uuid, agent, scanner and locations. C(foreign) says in words why a library
+    - Its libraries with id, title, type, uuid, agent, scanner and locations. C(foreign) is the reason why a library
       cannot be scanned here (its agent, scanner or metadata provider is home's own), and is empty otherwise.
   returned: success
   type: list
@@ -62,7 +62,7 @@ counters:
   returned: success
   type: dict
 sonic:
-  description: C(supported), and C(problems) in words.
+  description: C(supported), and C(problems) as sentences.
   returned: success
   type: dict
 activities:
@@ -91,7 +91,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex import (
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    """Everything a plan or a report asks of a server."""
+    """Return the server's description for plans and reports."""
     client = make_client(module.params)
     server = readiness.describe_server(client)
     libraries = sections.list_sections(client)

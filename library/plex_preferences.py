@@ -5,12 +5,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: plex_preferences
-short_description: Set a Plex server's preferences and prove that it has them
+short_description: Set a Plex server's preferences and verify them
 version_added: 0.1.0
 author: [plexburst contributors (@plexburst)]
 description:
   - Plex answers 200 for a preference that does not exist, so every key is looked up first and read back afterwards.
-  - O(quiet) makes a server harmless. Nothing is emptied or deleted, nothing is published, nothing starts by itself.
+  - With O(quiet), the server empties, deletes and publishes nothing, and starts no task by itself.
 extends_documentation_fragment:
   - plexburst.core.plex
   - plexburst.core.plex.attributes
@@ -20,7 +20,7 @@ options:
     type: dict
     default: {}
   optional:
-    description: Keys of O(settings) that the server may not know (they come and go with version and Plex Pass).
+    description: Keys of O(settings) that may be missing (they depend on version and Plex Pass).
     type: list
     elements: str
     default: []
@@ -33,7 +33,7 @@ options:
     default: false
   quiet_butler:
     description:
-      - Also switch off every boolean preference whose key begins with C(butler), and move its hours away from now.
+      - Also switch off all boolean preferences whose key begins with C(butler), and move its hours away from now.
     type: bool
     default: false
 attributes:
@@ -43,7 +43,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Make the indexer's Plex quiet
+- name: Set the quiet preferences of the indexer's Plex
   plexburst.core.plex_preferences:
     base_url: http://127.0.0.1:32400
     preferences_file: "{{ plex_server_preferences }}"
@@ -51,7 +51,7 @@ EXAMPLES = r"""
     quiet_butler: true
   register: quiet
 
-- name: Set everything back
+- name: Restore the preferences
   plexburst.core.plex_preferences:
     base_url: http://127.0.0.1:32400
     preferences_file: "{{ plex_server_preferences }}"
@@ -60,15 +60,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 previous:
-  description: The value of each wanted key before, as O(settings) that put everything back.
+  description: The previous value of each key, to be passed as O(settings) for restoring.
   returned: success
   type: dict
 after:
-  description: The value of each wanted key as read back.
+  description: The value of each key as read back.
   returned: success
   type: dict
 changed_keys:
-  description: Keys whose value changed, or would in check mode.
+  description: Keys whose value changed, or would change in check mode.
   returned: success
   type: list
   elements: str
@@ -92,7 +92,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex import prefere
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    """Put the wanted values together, set them, read them back."""
+    """Collect the wanted values, set them and read them back."""
     params = module.params
     client = make_client(params)
     wanted: dict[str, Any] = {}
@@ -109,7 +109,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         hours = preferences.butler_hours(time.localtime().tm_hour)
         held = known.get("ButlerStartHour")
         if held is not None and _far_from_now(held.value):
-            hours = {}  # set by an earlier run of this module: changing it every hour would not be idempotent
+            hours = {}  # set by an earlier call; changing it every hour would not be idempotent
         wanted.update(preferences.butler_switches(known))
         wanted.update(hours)
         optional.update(hours)
@@ -131,7 +131,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
 
 
 def _far_from_now(hour: Any) -> bool:
-    """Whether a maintenance hour is at least eight hours ahead."""
+    """Return whether a maintenance hour is at least eight hours ahead."""
     return isinstance(hour, int) and 8 <= (hour - time.localtime().tm_hour) % 24 <= 16
 
 

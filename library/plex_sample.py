@@ -5,12 +5,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: plex_sample
-short_description: Observe a Plex server at work
+short_description: Take samples of a working Plex server
 version_added: 0.1.0
 author: [plexburst contributors (@plexburst)]
 description:
   - Activities, libraries, processes with their CPU, counts from the database, one mount probe, disk and WAL size.
-  - A source that fails is named in the sample; nothing is replaced by a zero. A silent API is no failure here.
+  - A failed source is named in the sample and never replaced by zero. An API that does not answer is not a failure.
 extends_documentation_fragment:
   - plexburst.core.plex
   - plexburst.core.plex.library
@@ -30,11 +30,11 @@ options:
     type: bool
     default: false
   times:
-    description: How many observations to make in this call. Two at the end of a task spare a round trip.
+    description: Number of samples in this call. Two at the end of a task save a round trip.
     type: int
     default: 1
   gap:
-    description: Seconds between them.
+    description: Seconds between two samples.
     type: float
     default: 0.0
   cursor:
@@ -46,7 +46,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Look at the indexer
+- name: Take a sample of the indexer's Plex
   plexburst.core.plex_sample:
     base_url: http://127.0.0.1:32400
     preferences_file: "{{ plex_server_preferences }}"
@@ -58,7 +58,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 samples:
-  description: The observations in order of time, as module_utils/plex/sample.py describes them.
+  description: The samples in order of time, as module_utils/plex/sample.py describes them.
   returned: success
   type: list
   elements: dict
@@ -78,7 +78,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    """As many observations as asked for; only the first probes the mount."""
+    """Return the samples; only the first one probes the mount."""
     params = module.params
     samples = [observe(params)]
     while len(samples) < params["times"]:

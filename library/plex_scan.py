@@ -9,12 +9,12 @@ short_description: Scan one Plex library and watch it to its end
 version_added: 0.1.0
 author: [plexburst contributors (@plexburst)]
 description:
-  - Checks the guards itself. C(autoEmptyTrash) and C(allowMediaDeletion) read back as off, and real files of that
-    library can be read. Otherwise it refuses, because Plex takes what it cannot read for deleted.
+  - Fails unless C(autoEmptyTrash) and C(allowMediaDeletion) read back as off and real files of the library can be
+    read, because Plex treats unreadable files as deleted.
   - The action plugin of the same name watches, shows a progress line per sample, and ends with the verdict.
-  - Files that went into the trash although they can be read are proof of a sick mount and a failure.
-  - Files named in O(expected_file) that the library does not have afterwards are scanned by path, then with force;
-    what is still missing is listed.
+  - Files that are readable but were moved to the trash prove a mount failure, so the module fails.
+  - Files of O(expected_file) that are missing in the library afterwards are scanned by path, then with force;
+    files that are still missing are listed.
 extends_documentation_fragment:
   - plexburst.core.plex
   - plexburst.core.plex.library
@@ -27,7 +27,7 @@ options:
     type: str
     required: true
   force:
-    description: Scan as if everything had changed, and refresh all metadata. Slow on large libraries.
+    description: Scan all folders and refresh all metadata. Slow on large libraries.
     type: bool
     default: false
   path:
@@ -36,11 +36,11 @@ options:
     default: ""
   expected_file:
     description:
-      - File on the controller that names the files the library must have afterwards. Either the audit that
+      - File on the controller with the files that the library must have afterwards. Either the audit that
         M(plexburst.core.plex_db_paths) writes, of which C(new) counts, or a JSON object of lists by title or id.
     type: path
   missing_folders:
-    description: Into at most so many folders the missing files are put together before they are scanned by path.
+    description: Maximum number of folders to which the missing files are grouped for the scans by path.
     type: int
     default: 50
   force_missing:
@@ -48,7 +48,7 @@ options:
     type: bool
     default: true
   task:
-    description: What the scan is watched as. V(refresh) is a forced one, with the patience a metadata refresh needs.
+    description: How the scan is watched. V(refresh) is a forced scan, with the time limits of a metadata refresh.
     type: str
     default: scan
     choices: [scan, refresh]
@@ -100,7 +100,7 @@ after:
   returned: success, not in check mode
   type: dict
 trashed:
-  description: Files that went into the trash during the scan, at most 200.
+  description: Files that were moved to the trash during the scan, at most 200.
   returned: success, not in check mode
   type: list
   elements: str
@@ -109,13 +109,13 @@ began:
   returned: success
   type: float
 missing:
-  description: What became of the files of O(expected_file), and of those that an earlier scan put into the trash.
+  description: Result for the files of O(expected_file), and of those that an earlier scan moved to the trash.
   returned: when O(expected_file) or O(since) is given and something was started
   type: dict
   sample: {expected: 12, after_scan: 2, folders: [/Media/Movies/Dune], after_paths: 0, after_force: 0, left: 0,
     files: [], file: /srv/runs/latest/missing.json}
 at_rest:
-  description: Whether no worker of Plex ran any more after the mount had died, so that it may be touched.
+  description: Whether no worker of Plex ran any more after a mount failure, so that the mount may be touched.
   returned: when the mount died
   type: bool
 probe:
@@ -156,13 +156,13 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import 
 
 
 def start(module: AnsibleModule) -> dict[str, Any]:
-    """Guards, counts, and the start; in check mode without the start."""
+    """Check, count and start; in check mode without the start."""
     params = module.params
     return _start(module, [(params["path"], params["force"])], params["task"])
 
 
 def _start(module: AnsibleModule, requests: list[tuple[str, bool]], task: str) -> dict[str, Any]:
-    """Ask for scans of (path, force), '' = the whole section. Plex works through them one after the other."""
+    """Request scans of (path, force), '' = the whole section. Plex runs them one after the other."""
     params = module.params
     client = make_client(params)
     section = sections.find_section(client, params["section"])
@@ -170,14 +170,14 @@ def _start(module: AnsibleModule, requests: list[tuple[str, bool]], task: str) -
     if problems:
         raise GuardRefused(
             f"The scan of {section.title} is refused: {'; '.join(problems)}. With these on, files that "
-            "cannot be read for a moment would be deleted for ever. Run the role plex_index with tasks_from: quiet "
+            "are temporarily unreadable would be deleted permanently. Run the role plex_index with tasks_from: quiet "
             "first.",
             problems=problems,
         )
     mount = probe_section(params, section.id)
     if not mount.ok:
         raise GuardRefused(
-            f"The scan of {section.title} is refused: {mount.problem}. Plex would take these files for "
+            f"The scan of {section.title} is refused: {mount.problem}. Plex would treat these files as "
             "deleted. Check the mount and path_map.",
             probe=asdict(mount),
             watch=_plan(params, task, section, None),
@@ -211,13 +211,13 @@ def _plan(params: dict[str, Any], task: str, section: sections.Section, before: 
 
 
 def again(module: AnsibleModule) -> dict[str, Any]:
-    """Start once more, behind the same guards."""
+    """Start again, with the same checks."""
     started = start(module)
     return {"changed": False, "began": started["began"]}
 
 
 def wanted_files(params: dict[str, Any]) -> list[str]:
-    """The files of expected_file, which the action plugin brought to this machine."""
+    """Return the files of expected_file, which the action plugin copied to this machine."""
     if not params["expected_file"]:
         return []
     held = json.loads(Path(params["expected_file"]).read_text(encoding="utf-8"))
@@ -254,18 +254,18 @@ def missing(module: AnsibleModule) -> dict[str, Any]:
 
 
 def paths(module: AnsibleModule) -> dict[str, Any]:
-    """Scan the folders of the missing files by path, behind the guards of every scan."""
+    """Scan the folders of the missing files by path, with the checks of every scan."""
     left = missing(module)
     return {**left, **_start(module, [(folder, False) for folder in left["folders"]], "scan")}
 
 
 def force(module: AnsibleModule) -> dict[str, Any]:
-    """Scan the whole section with force, behind the guards of every scan."""
+    """Scan the whole section with force, with the checks of every scan."""
     return _start(module, [("", True)], "refresh")
 
 
 def cancel(module: AnsibleModule) -> dict[str, Any]:
-    """Stop the scan, and every scheduled task: one that runs instead of it, or reads from a mount that died."""
+    """Cancel the scan and every scheduled task, which may block it or read from a dead mount."""
     client = make_client(module.params)
     section = sections.find_section(client, module.params["section"])
     sections.cancel_refresh(client, section.id)
@@ -274,7 +274,7 @@ def cancel(module: AnsibleModule) -> dict[str, Any]:
 
 
 def finish(module: AnsibleModule) -> dict[str, Any]:
-    """Counts afterwards, and what went into the trash although it can be read."""
+    """Return the counts afterwards, and the readable files that were moved to the trash."""
     params = module.params
     client = make_client(params)
     section = sections.find_section(client, params["section"])
@@ -284,13 +284,12 @@ def finish(module: AnsibleModule) -> dict[str, Any]:
     mount = probe_section(params, section.id)
     if alive or not mount.ok:
         what = (
-            f"{len(alive)} files of {section.title} went into the trash although they can be read, the "
-            f"first: {alive[0]}"
+            f"{len(alive)} files of {section.title} were moved to the trash but are readable, the first: {alive[0]}"
             if alive
             else f"after the scan of {section.title} {mount.problem}"
         )
         raise GuardRefused(
-            f"The mount was sick during the scan: {what}. This section must not be brought home. Mount "
+            f"The mount failed during the scan: {what}. This section must not be installed at home. Mount "
             "again and scan again.",
             mount_sick=True,
             section=asdict(section),

@@ -9,11 +9,11 @@ short_description: Run Plex's Sonic analysis of the music libraries to its end, 
 version_added: 0.1.0
 author: [plexburst contributors (@plexburst)]
 description:
-  - Starts the server's own task C(MusicAnalysis), the way that is proven to work, and never a forced analysis.
-  - Complete only when every track has Sonic data by the database and the API agrees; silence is never success.
-  - When that shows no sign of life or no track, the other documented ways are tried in turn, each once and reported.
-    Those are C(MusicAnalysisBehavior) V(asap) for a while, analysing the libraries, and analysing the albums.
-  - Tracks that get none although the task was started again are listed with their cause.
+  - Starts the server's task C(MusicAnalysis), which is proven to work, and never a forced analysis.
+  - Complete only if every track has Sonic data in the database and the API agrees. An idle server is not a success.
+  - If the task shows no activity or analyses no track, the other documented ways are tried once each and reported.
+    These are C(MusicAnalysisBehavior) V(asap) for a while, analysing the libraries, and analysing the albums.
+  - Tracks that got no Sonic data after restarts of the task are listed with their cause.
 extends_documentation_fragment:
   - plexburst.core.plex
   - plexburst.core.plex.library
@@ -22,7 +22,7 @@ extends_documentation_fragment:
   - plexburst.core.plex.attributes
 options:
   sections:
-    description: Titles or ids of music libraries. Without it, all of them; Plex has one queue for all.
+    description: Titles or ids of music libraries. Default is all; Plex has one queue for all of them.
     type: list
     elements: str
     default: []
@@ -31,7 +31,7 @@ options:
     type: bool
     default: false
   retry_albums:
-    description: At most so many albums are refreshed then.
+    description: Maximum number of albums to refresh.
     type: int
     default: 500
   way:
@@ -53,7 +53,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Analyse the music
+- name: Run Sonic analysis
   plexburst.core.plex_sonic:
     base_url: http://127.0.0.1:32400
     preferences_file: "{{ plex_server_preferences }}"
@@ -73,7 +73,7 @@ left:
   type: list
   elements: dict
 left_count:
-  description: How many tracks have no Sonic data.
+  description: Number of tracks without Sonic data.
   returned: success, not in check mode
   type: int
 left_file:
@@ -87,7 +87,7 @@ ways:
   elements: dict
   sample: [{way: butler, verdict: complete, gained: 12, restarts: 0}]
 retried:
-  description: How many albums were refreshed because of failed tracks, and how many tracks that gained.
+  description: Number of albums refreshed because of failed tracks, and of tracks gained by that.
   returned: when O(retry_failed) had something to do
   type: dict
 forecast:
@@ -146,7 +146,7 @@ def pick(client: Any, wanted: list[str]) -> list[sections.Section]:
         picked = [sections.find_section(client, name) for name in wanted]
         other = [section.title for section in picked if section.type != "artist"]
         if other:
-            raise Refused(f"Sonic analysis is for music; {', '.join(other)} is not a music library.")
+            raise Refused(f"Sonic analysis needs music libraries; {', '.join(other)} is not one.")
         return picked
     return [section for section in sections.list_sections(client) if section.type == "artist"]
 
@@ -169,7 +169,7 @@ def start(module: AnsibleModule) -> dict[str, Any]:
     client = make_client(params)
     music = pick(client, params["sections"])
     if not music:
-        raise Refused("This server has no music library, so there is nothing for Sonic analysis.")
+        raise Refused("This server has no music library, so Sonic analysis cannot run.")
     databases = Path(params["database_dir"])
     ids = [section.id for section in music]
     before = counters.read(databases, ids)
@@ -219,12 +219,12 @@ def backlog(client: Any, databases: Path, ids: list[int]) -> list[str]:
 
 
 def again(module: AnsibleModule) -> dict[str, Any]:
-    """Start the task once more; one that hangs is stopped first."""
+    """Start the task again, after stopping a running one."""
     return {"changed": True, "how": sonic.start_again(make_client(module.params), module.params["way"])}
 
 
 def another_way(module: AnsibleModule) -> dict[str, Any]:
-    """Stop what does not get on and start in the way that `way` names."""
+    """Stop the stalled task and start it by `way`."""
     params = module.params
     client = make_client(params)
     music = pick(client, params["sections"])

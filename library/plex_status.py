@@ -5,12 +5,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: plex_status
-short_description: See what a Plex server is doing now, and what that means
+short_description: Report what a Plex server is doing
 version_added: 0.1.0
 author: [plexburst contributors (@plexburst)]
 description:
-  - Takes a few samples, finds out which task is going on, judges it as the watching run does, and says so in a line.
-  - Only reads; it needs nothing of the run that works there.
+  - Takes a few samples, determines the current task, judges it like a watching run, and returns one line.
+  - Only reads, and needs no data of the run that uses the server.
 extends_documentation_fragment:
   - plexburst.core.plex
   - plexburst.core.plex.library
@@ -18,21 +18,21 @@ extends_documentation_fragment:
   - plexburst.core.plex.reads
 options:
   profile:
-    description: Monitoring profile whose patience the verdict has.
+    description: Watch profile whose time limits the verdict uses.
     type: str
     default: cloud_standard
   samples:
-    description: How many samples are taken.
+    description: Number of samples.
     type: int
     default: 3
   gap:
-    description: Seconds between two of them.
+    description: Seconds between two samples.
     type: float
     default: 2.0
 """
 
 EXAMPLES = r"""
-- name: See what the indexer is doing
+- name: Get the status of the indexer's Plex
   plexburst.core.plex_status:
     base_url: http://127.0.0.1:32400
     preferences_file: "{{ plex_server_preferences }}"
@@ -42,11 +42,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 line:
-  description: What is going on, in one line.
+  description: The current task as one line.
   returned: success
   type: str
 task:
-  description: V(scan), V(analyse), V(sonic) or V(nothing), as far as signs of life tell.
+  description: V(scan), V(analyse), V(sonic) or V(nothing), as far as the samples show.
   returned: success
   type: str
 verdict:
@@ -82,7 +82,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import 
 
 
 def going_on(samples: list[Sample]) -> str:
-    """Which task the signs of life are of: what verdict.judge calls it, `stabilise` when there are none."""
+    """Return the task by verdict.judge's name, `stabilise` without any activity."""
     last = samples[-1]
     words = [f"{a.type} {a.title}".lower().replace(" ", "") for a in last.activities]
     if last.of_kind("music_analyzer") or any("musicanalysis" in text or "sonic" in text for text in words):
@@ -112,7 +112,7 @@ def look(params: dict[str, Any]) -> list[Sample]:
 
 
 def counted(params: dict[str, Any], sample: Sample) -> list[dict[str, Any]]:
-    """Each library with its counts, or with why they are unknown."""
+    """Return each library with its counts, or with the reason why they are unknown."""
     rows: list[dict[str, Any]] = []
     for section in sample.sections:
         row = asdict(section)
@@ -125,11 +125,11 @@ def counted(params: dict[str, Any], sample: Sample) -> list[dict[str, Any]]:
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    """Look, infer, judge, say."""
+    """Take samples, determine and judge the task, return the status."""
     params = module.params
     if not Path(params["database_dir"]).is_dir():
         raise Refused(
-            f"There is no directory {params['database_dir']}: this Plex has no database yet, or it lies elsewhere."
+            f"The directory {params['database_dir']} does not exist. Plex has no database yet, or it is elsewhere."
         )
     samples = look(params)
     kind = going_on(samples)

@@ -9,34 +9,34 @@ short_description: Wait until a Plex server is ready to work
 version_added: 0.1.0
 author: [plexburst contributors (@plexburst)]
 description:
-  - Looks at C(/identity), the claim, an authenticated C(/library/sections) and C(/) until all are as expected.
-  - HTTP 503 C(Maintenance), the answer of a server that migrates its database, is waited for until the deadline.
-  - When the deadline passes, the failure says for how long and in what state, with every try and the end of the log.
+  - Checks C(/identity), the claim, an authenticated C(/library/sections) and C(/) until all are as expected.
+  - HTTP 503 C(Maintenance), the answer of a server that migrates its database, is not an error before the deadline.
+  - After the deadline, the failure contains duration and state, every try and the end of the log.
 extends_documentation_fragment:
   - plexburst.core.plex
   - plexburst.core.plex.reads
 options:
   deadline:
-    description: Seconds to wait altogether.
+    description: Maximum seconds to wait.
     type: float
     default: 900.0
   poll:
-    description: Seconds between two looks.
+    description: Seconds between two tries.
     type: float
     default: 2.0
   expect_sections:
-    description: The server must list at least so many libraries, as many as the database it was given has.
+    description: Minimum number of libraries that the server must list, as in the uploaded database.
     type: int
   expect_claimed:
-    description: The server must be claimed, or must not be. Not looked at when not given.
+    description: Whether the server must be claimed. Not checked by default.
     type: bool
   log_command:
-    description: Command, as a list, whose output tells why the server does not start. Run only on failure.
+    description: Command, as a list, that prints the server's log. Run only on failure.
     type: list
     elements: str
     default: []
   log_lines:
-    description: How many of its last lines are returned.
+    description: Number of its last lines to return.
     type: int
     default: 40
 """
@@ -74,7 +74,7 @@ waited:
   returned: always
   type: float
 tries:
-  description: Every look at the server, equal ones in a row counted once, with status and beginning of the body.
+  description: Every try with status and beginning of the body; equal tries in a row are counted in one entry.
   returned: always
   type: list
   elements: dict
@@ -102,7 +102,7 @@ LOG_SECONDS = 20.0
 
 
 def log_tail(command: list[str], lines: int, mask: Any) -> list[str]:
-    """The end of the log; that it cannot be had is said in its place, so that the real failure is not hidden."""
+    """Return the end of the log, or the reason why it cannot be read, so that this does not hide the real failure."""
     try:
         done = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LOG_SECONDS, check=False
@@ -113,7 +113,7 @@ def log_tail(command: list[str], lines: int, mask: Any) -> list[str]:
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    """Wait, and describe the server that became ready."""
+    """Wait, and return the description of the ready server."""
     params = module.params
     client = make_client({**params, "preferences_file": None})
     path = params["preferences_file"]

@@ -1,23 +1,24 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Check and type every plexburst_* variable."""
+"""Check all plexburst_* variables and return them typed."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plexburst_settings
-short_description: Check and type every plexburst_* variable
+short_description: Check all plexburst_* variables and return them typed
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
   - Reads C(settings.yml) of the project and all variables of the task whose name begins with C(plexburst_).
-  - Extra vars arrive as strings; V(false), V(Music), V(Music,Movies), V(["Music"]) and V(3) are understood as what
-    they mean.
-  - All problems are told at once; an unknown name comes with the nearest known one. Only C(plexburst_phase) is exempt.
-  - Runs on the controller and touches nothing.
+  - Extra vars arrive as strings; V(false), V(Music), V(Music,Movies), V(["Music"]) and V(3) are converted to the
+    type of the setting.
+  - All problems are reported at once; for an unknown name the nearest setting is suggested. Only C(plexburst_phase)
+    is exempt.
+  - Runs on the controller and changes nothing.
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
@@ -33,8 +34,8 @@ attributes:
 options:
   required:
     description:
-      - The settings that must not be empty, without the prefix.
-      - When it is left out, those that C(settings.yml) marks as required; an empty list asks for none.
+      - Settings that must not be empty, without the prefix.
+      - By default, the settings that C(settings.yml) marks as required; an empty list means none.
     type: list
     elements: str
 """
@@ -44,7 +45,7 @@ EXAMPLES = r"""
 - name: Check the settings
   plexburst.core.plexburst_settings:
 
-- name: Check the settings of a playbook that only removes what is left over
+- name: Check the settings of a playbook that only removes resources
   plexburst.core.plexburst_settings:
     required: []
 """
@@ -67,14 +68,14 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 def main() -> None:
-    """Fail with a sentence: this module's work is done by its action plugin, on the controller."""
+    """Fail: the work of this module is done by its action plugin on the controller."""
     module = AnsibleModule(
         argument_spec={"required": {"type": "list", "elements": "str"}},
         supports_check_mode=True,
     )
     module.fail_json(
-        msg="The action plugin plexburst.core.plexburst_settings was not found, so nothing was done. Call the module "
-        "by that full name, from a playbook next to the project's collections/ folder."
+        msg="The action plugin plexburst.core.plexburst_settings was not found, so no setting was checked. Call the "
+        "module by that full name, from a playbook next to the project's collections/ folder."
     )
 
 

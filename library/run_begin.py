@@ -13,8 +13,8 @@ version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Makes the run folder (mode 0700), points C(latest) at it and takes the lock of the runs folder; one run at a time.
-  - A lock whose process is gone is taken over. The callback plugin C(plexburst) gives it back at the end.
+  - Creates the run folder (mode 0700), points C(latest) to it and locks the runs folder, so that runs do not overlap.
+  - A lock of a process that has ended is taken over. The callback plugin C(plexburst) releases the lock at the end.
   - Runs on the controller.
 attributes:
   check_mode:
@@ -34,15 +34,15 @@ options:
     type: path
     required: true
   run_id:
-    description: The run's id, as in V(20261122-071500-ab12); a new one is made when it is left out.
+    description: The run id, as in V(20261122-071500-ab12). Default is a new one.
     type: str
   existing:
-    description: Go on with the folder that O(run_id) has already, for playbooks that collect, install or release a
-      former run.
+    description: Continue with the existing folder of O(run_id), for playbooks that recover, install or release an
+      earlier run.
     type: bool
     default: false
   lock:
-    description: Take the lock; V(false) is for playbooks that only look.
+    description: Take the lock. V(false) is for playbooks that only read.
     type: bool
     default: true
 """
@@ -93,7 +93,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 def main() -> None:
-    """Fail with a sentence: this module's work is done by its action plugin, on the controller."""
+    """Fail: the work of this module is done by its action plugin on the controller."""
     module = AnsibleModule(
         argument_spec={
             "runs_dir": {"type": "path", "required": True},
@@ -104,8 +104,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     module.fail_json(
-        msg="The action plugin plexburst.core.run_begin was not found, so nothing was done. Call the module by that "
-        "full name, from a playbook next to the project's collections/ folder."
+        msg="The action plugin plexburst.core.run_begin was not found, so no run was started. Call the module by "
+        "that full name, from a playbook next to the project's collections/ folder."
     )
 
 

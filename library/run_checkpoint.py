@@ -1,28 +1,27 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Find, open and forget the checkpoints of runs whose indexer was lost."""
+"""Find, open and remove checkpoints of runs whose indexer was lost."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: run_checkpoint
-short_description: Find, open and forget the checkpoints of runs whose indexer was lost
+short_description: Find, open and remove checkpoints of runs whose indexer was lost
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Says which checkpoint of an earlier run a run can go on from, so that nothing is analysed twice, and why others
-    cannot be used. It must be of the same home and history, Plex version, schema and path mappings, and of sections
-    that are in this run.
-  - Makes the pair that it leads to and checks it as a pair that comes home is checked.
+  - Returns the checkpoint of an earlier run from which a run can continue, and the reasons why others cannot be used.
+    It must have the same home and history, Plex version, schema and path mappings, and only sections of this run.
+  - Creates the checkpoint's pair and checks it like a result.
   - Runs on the controller.
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
     support: full
-    details: In check mode V(opened) looks as V(found) does.
+    details: In check mode V(opened) does the same as V(found).
   diff_mode:
     description: Shows what would be changed in diff mode.
     support: none
@@ -32,10 +31,10 @@ attributes:
 options:
   state:
     description:
-      - V(found) looks, V(opened) makes the pair in O(dest) too, of the newest checkpoint that is good.
-      - V(taken_over) writes down in both runs' folders that O(run_id) has gone on from a checkpoint of O(run).
-      - V(spent) says that O(run_id) has brought its pair home. Its checkpoints are removed, and so are those of the
-        runs that it went on from, with the snapshots that they lead from.
+      - V(found) searches, V(opened) also creates the pair of the newest valid checkpoint in O(dest).
+      - V(taken_over) records in both run folders that O(run_id) continues from a checkpoint of O(run).
+      - V(spent) removes the checkpoints of O(run_id) after its result was downloaded, and those of the runs that it
+        continued from, with their base snapshots.
     type: str
     choices: [found, opened, taken_over, spent]
     default: found
@@ -44,14 +43,14 @@ options:
     type: path
     required: true
   run_id:
-    description: The run that asks.
+    description: The current run.
     type: str
     required: true
   run:
-    description: The run whose checkpoint it went on from, for O(state=taken_over).
+    description: The run whose checkpoint is used, for O(state=taken_over).
     type: str
   base_dir:
-    description: The folder of home's snapshot as it is now. Required by V(found) and V(opened) of O(state).
+    description: Folder of home's current snapshot. Required by V(found) and V(opened) of O(state).
     type: path
   about:
     description:
@@ -62,17 +61,17 @@ options:
     description: The folder for the pair. Required with O(state=opened).
     type: path
   listing:
-    description: The listing of the remote, by which trashed files are proven to be gone.
+    description: Listing of the remote, which shows that trashed files are gone.
     type: path
   limits:
-    description: What may be gone, by the names of the options of M(plexburst.core.plex_db_check).
+    description: Limits of the loss check, by the names of the options of M(plexburst.core.plex_db_check).
     type: dict
     default: {}
 """
 
 EXAMPLES = r"""
 ---
-- name: Look for a checkpoint to go on from
+- name: Find a checkpoint to continue from
   plexburst.core.run_checkpoint:
     runs_dir: runs
     run_id: 20261123-071500-cd34
@@ -86,7 +85,7 @@ EXAMPLES = r"""
 RETURN = r"""
 ---
 resume:
-  description: The checkpoint to go on from, empty when there is none.
+  description: The checkpoint to continue from, empty without one.
   returned: O(state=found) and O(state=opened)
   type: dict
   contains:
@@ -94,33 +93,33 @@ resume:
       description: The run that made it.
       type: str
     number:
-      description: Which of its checkpoints it is.
+      description: Number of the checkpoint.
       type: int
     taken_at:
       description: When the pair was copied, UTC.
       type: str
     words:
-      description: What need not be done again, for people.
+      description: What need not be done again, as text.
       type: str
     base:
-      description: The folder of the pair that went out then.
+      description: Folder of that run's base pair.
       type: str
     sections:
       description: The sections that were in that run; empty means all.
       type: list
       elements: str
     tracks:
-      description: Tracks that got Sonic data in it.
+      description: Tracks that got Sonic data in that run.
       type: int
     pending:
-      description: Tracks that lacked Sonic data when that run began, new ones included.
+      description: Tracks without Sonic data when that run began, including new ones.
       type: int
     items:
-      description: Items that it found.
+      description: New items found in that run.
       type: int
   sample: {run: 20261122-071500-ab12, number: 3, tracks: 41200, pending: 375000}
 refused:
-  description: Why other checkpoints are not used, a sentence each.
+  description: Why other checkpoints are not used, one sentence each.
   returned: O(state=found) and O(state=opened)
   type: list
   elements: str
@@ -165,7 +164,7 @@ def look(options: dict[str, Any], check: bool) -> dict[str, Any]:
         limits = Limits(**options["limits"])
         chosen, more = resume.open_first(found, Path(options["dest"]), asking, listing, limits)
         refused += more
-    # What is older than the one that is used needs no words.
+    # Checkpoints older than the used one need no reason.
     told = [one.words for one in refused if chosen is None or one.run >= chosen.run.name]
     return {
         "changed": chosen is not None and options["state"] == "opened",
@@ -212,7 +211,7 @@ def main() -> None:
     try:
         answer = act(module.params, module.check_mode)
     except (PlexDatabaseError, RunFolderError, OSError) as error:
-        module.fail_json(msg=str(error), advice="Mend that, or go on without a checkpoint: plexburst_resume=false.")
+        module.fail_json(msg=str(error), advice="Fix the cause, or run without a checkpoint (plexburst_resume=false).")
     module.exit_json(**answer)
 
 

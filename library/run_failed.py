@@ -13,10 +13,10 @@ version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Appends the failure to the run's events, so that the run cannot pass as a success, and sets the fact C(run_ok) to
+  - Appends the failure to the run's events, so that the run fails at its end, and sets the fact C(run_ok) to
     V(false).
-  - Inside a C(rescue) everything is taken from the failed task. A failure that nobody rescues is recorded by the
-    callback.
+  - Inside a C(rescue) all values default to those of the failed task. The callback records failures without a
+    rescue.
   - Runs on the controller.
 attributes:
   check_mode:
@@ -32,23 +32,23 @@ attributes:
     details: Every call records one failure.
 options:
   result:
-    description: The failed result from which message and advice are taken; that of the rescued task when left out.
+    description: The failed result with message and advice. Default is the result of the rescued task.
     type: dict
     default: {}
   phase:
-    description: The phase; the play's C(plexburst_phase) when left out.
+    description: The phase. Default is the play's C(plexburst_phase).
     type: str
   host:
-    description: The host; the current one when left out.
+    description: The host. Default is the current host.
     type: str
   task:
-    description: The task's name; that of the rescued task when left out.
+    description: The task's name. Default is the name of the rescued task.
     type: str
   reason:
-    description: What was expected and what was found; taken from the rescued task when left out.
+    description: What was expected and what was found. Default is the message of the rescued task.
     type: str
   advice:
-    description: The next step; the rescued task's C(advice), or that of the project's table, when left out.
+    description: The next step. Default is the rescued task's C(advice), or the advice of the project's table.
     type: str
   run_dir:
     description: The run folder; the fact C(run_dir) when left out.
@@ -57,7 +57,7 @@ options:
 
 EXAMPLES = r"""
 ---
-- name: Make the instance
+- name: Create the instance
   block:
     - name: Provision
       ansible.builtin.include_role:
@@ -70,7 +70,7 @@ EXAMPLES = r"""
 RETURN = r"""
 ---
 failure:
-  description: What was recorded.
+  description: The recorded failure.
   returned: success
   type: dict
   contains:
@@ -84,7 +84,7 @@ failure:
       description: The task.
       type: str
     message:
-      description: What went wrong.
+      description: The message.
       type: str
     advice:
       description: The next step.
@@ -95,7 +95,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 def main() -> None:
-    """Fail with a sentence: this module's work is done by its action plugin, on the controller."""
+    """Fail: the work of this module is done by its action plugin on the controller."""
     module = AnsibleModule(
         argument_spec={
             "result": {"type": "dict", "default": {}},
@@ -109,8 +109,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     module.fail_json(
-        msg="The action plugin plexburst.core.run_failed was not found, so nothing was done. Call the module by that "
-        "full name, from a playbook next to the project's collections/ folder."
+        msg="The action plugin plexburst.core.run_failed was not found, so no failure was recorded. Call the module by "
+        "that full name, from a playbook next to the project's collections/ folder."
     )
 
 

@@ -1,19 +1,19 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Write down what the run's summary will say."""
+"""Record values for the run's summary."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: run_record
-short_description: Write down what the run's summary will say
+short_description: Record values for the run's summary
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Merges O(value) into C(state.json) of the run folder, from which the summary is composed.
+  - Merges O(value) into C(state.json) of the run folder, from which the summary is made.
   - Dictionaries are merged key by key, sections by their id, C(created) and C(deleted) grow; all else is replaced.
   - Runs on the controller.
 attributes:
@@ -52,7 +52,7 @@ options:
 
 EXAMPLES = r"""
 ---
-- name: Record what was created
+- name: Record the created resources
   plexburst.core.run_record:
     key: cloud
     value:
@@ -72,7 +72,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 def main() -> None:
-    """Fail with a sentence: this module's work is done by its action plugin, on the controller."""
+    """Fail: the work of this module is done by its action plugin on the controller."""
     module = AnsibleModule(
         argument_spec={
             "key": {
@@ -88,8 +88,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     module.fail_json(
-        msg="The action plugin plexburst.core.run_record was not found, so nothing was done. Call the module by that "
-        "full name, from a playbook next to the project's collections/ folder."
+        msg="The action plugin plexburst.core.run_record was not found, so nothing was recorded. Call the module by "
+        "that full name, from a playbook next to the project's collections/ folder."
     )
 
 

@@ -1,21 +1,21 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Check what came of the run."""
+"""Check the result of the run."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: run_result
-short_description: Check what came of the run
+short_description: Check the result of the run
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - The last task of a playbook. Shows a short summary, and fails with the first recorded failure, its next step and
-    the place of the report, unless everything is good.
-  - Resources that were left behind are a failure too.
+  - The last task of a playbook. Shows a short summary. If the run failed, it fails with the first recorded failure, its
+    next step and the path of the report.
+  - Resources that were not removed are a failure, too.
   - Runs on the controller.
 attributes:
   check_mode:
@@ -44,7 +44,7 @@ EXAMPLES = r"""
 RETURN = r"""
 ---
 status:
-  description: What came of it.
+  description: Status of the run.
   returned: when there is a run
   type: str
   sample: succeeded
@@ -62,14 +62,14 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 def main() -> None:
-    """Fail with a sentence: this module's work is done by its action plugin, on the controller."""
+    """Fail: the work of this module is done by its action plugin on the controller."""
     module = AnsibleModule(
         argument_spec={"run_dir": {"type": "path"}},
         supports_check_mode=True,
     )
     module.fail_json(
-        msg="The action plugin plexburst.core.run_result was not found, so nothing was done. Call the module by that "
-        "full name, from a playbook next to the project's collections/ folder."
+        msg="The action plugin plexburst.core.run_result was not found, so nothing was checked. Call the module by "
+        "that full name, from a playbook next to the project's collections/ folder."
     )
 
 

@@ -13,15 +13,15 @@ version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Opens a tunnel from a free port of the loopback to a port that O(host) reaches. The system's ssh does it in the
-    background, controlled through a socket in a private folder. Run it on the controller.
+  - Opens a tunnel from a free loopback port to a port that O(host) can reach. The system's ssh runs in the
+    background and is controlled through a socket in a private folder. Run it on the controller.
   - The host key is verified as for any other connection of the play; arguments that switch this off are refused.
-  - Passwords are not asked for; the login is by key or agent.
+  - The login uses a key or an agent; there is no password prompt.
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
     support: full
-    details: Says whether a tunnel would be opened or closed. Use C(check_mode=false) where later reads need it.
+    details: Returns whether a tunnel would be opened or closed. Use C(check_mode=false) where later reads need it.
   diff_mode:
     description: Shows what would be changed in diff mode.
     support: none
@@ -32,7 +32,7 @@ attributes:
       free.
 options:
   state:
-    description: Whether the tunnel should be there.
+    description: Whether the tunnel should be open.
     type: str
     choices: [open, closed]
     default: open
@@ -49,22 +49,22 @@ options:
     type: str
     default: ''
   private_key_file:
-    description: Key to log in with. Empty leaves it to ssh.
+    description: Private key for the login. Empty leaves it to ssh.
     type: str
     default: ''
   ssh_args:
     description:
       - Further arguments for ssh, as the inventory has them (C(ansible_ssh_common_args), C(ansible_ssh_extra_args)).
-      - Each may hold several arguments, quoted as for a shell.
+      - Each entry may contain several arguments, quoted as for a shell.
     type: list
     elements: str
     default: []
   ssh_executable:
-    description: The ssh to use.
+    description: The ssh executable.
     type: str
     default: ssh
   remote_host:
-    description: Where the port is, as O(host) sees it.
+    description: Address of the port as seen from O(host).
     type: str
     default: 127.0.0.1
   remote_port:
@@ -72,7 +72,7 @@ options:
     type: int
     required: true
   name:
-    description: Tunnels of different names are different tunnels; a run id, for example.
+    description: Name of the tunnel, such as a run id; each name has its own tunnel.
     type: str
     default: plexburst
   timeout:
@@ -83,7 +83,7 @@ options:
 
 EXAMPLES = r"""
 ---
-- name: Reach home's Plex
+- name: Open a tunnel to home's Plex
   plexburst.core.ssh_tunnel:
     host: zima.lan
     user: casaos
@@ -105,7 +105,7 @@ EXAMPLES = r"""
 RETURN = r"""
 ---
 base_url:
-  description: Where the port is now.
+  description: URL of the local port.
   returned: when O(state=open)
   type: str
   sample: http://127.0.0.1:40123
@@ -139,7 +139,7 @@ BIND_ATTEMPTS = 5
 
 
 class TunnelError(Exception):
-    """What was expected, found, and what to do next."""
+    """The tunnel failed; the message names what was expected, what was found, and the next step."""
 
 
 class Tunnel:
@@ -150,7 +150,7 @@ class Tunnel:
         self.extra = [argument for text in options["ssh_args"] for argument in shlex.split(text)]
         keys = ("name", "host", "port", "user", "remote_host", "remote_port")
         digest = hashlib.sha256(json.dumps([options[key] for key in keys]).encode()).hexdigest()[:12]
-        # Short, for a socket's path ends at 104 bytes on some systems.
+        # Short, because a socket's path is limited to 104 bytes on some systems.
         self.folder = Path(tempfile.gettempdir()) / f"plexburst-{os.getuid()}"
         self.socket = self.folder / f"{digest}.sock"
         self.memory = self.folder / f"{digest}.json"
@@ -166,7 +166,7 @@ class Tunnel:
             ):
                 raise TunnelError(
                     f"The SSH argument {argument!r} switches off the verification of host keys, "
-                    "which plexburst never does: remove it, and put the host's key into a known_hosts file."
+                    "which plexburst never does. Remove it, and add the host's key to a known_hosts file."
                 )
 
     def open_port(self) -> int:
@@ -193,19 +193,19 @@ class Tunnel:
                 break
         raise TunnelError(
             f"The tunnel to {self._target()} could not be opened: {words} "
-            "Check that this host can be reached by ssh with its key known and a key or agent to log in with, "
+            "Check that ssh can log in on this host with a known host key and a key or agent, "
             "and that its SSH server allows port forwarding."
         )
 
     def close(self) -> None:
-        """Close it and remove what belongs to it."""
+        """Close the tunnel and remove its files."""
         if self.socket.exists():
             self._control("exit")
         for path in (self.socket, self.memory):
             path.unlink(missing_ok=True)
 
     def exists(self) -> bool:
-        """Is there anything to close?"""
+        """Return whether there is a tunnel to close."""
         return self.socket.exists() or self.memory.exists()
 
     def _start(self, port: int) -> str:
@@ -263,18 +263,18 @@ class Tunnel:
         status = self.folder.lstat()
         private = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
         if not private:
-            raise TunnelError(f"{self.folder} should be a private folder of this user: remove what is there.")
+            raise TunnelError(f"{self.folder} is not a private folder of this user. Remove it.")
 
 
 def free_port() -> int:
-    """A port of the loopback that is free now."""
+    """Return a free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def main() -> None:
-    """Open or close."""
+    """Open or close the tunnel."""
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["open", "closed"], "default": "open"},

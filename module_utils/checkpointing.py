@@ -1,8 +1,8 @@
-"""When a checkpoint is due during long work, and what becomes of it. The clock and everything that touches the world
-are given, so that days are replayed in milliseconds.
+"""When a checkpoint is due during a long task, and how it is created and downloaded.
 
-A checkpoint is made in one go and then brought in pieces, so that samples go on meanwhile. One that fails is said,
-counted, and tried again when the next is due; it never ends the work.
+Clock and host are parameters, so that tests replay days in milliseconds. A checkpoint is created in one step and
+downloaded in parts, so that sampling continues in between. A failed checkpoint is reported, counted, and tried again
+when the next one is due; it never ends the task.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.patch impor
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.patch_transfer import Cut
 
 PATIENCE = 600.0
-"""Seconds for which nothing may arrive of a checkpoint before it is given up."""
+"""Seconds without progress after which a checkpoint's download is cancelled."""
 
 
 class NotMade(Exception):
-    """This checkpoint could not be made or brought; the sentence says why."""
+    """The checkpoint could not be created or downloaded; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A checkpoint that is safe. `counts` as plex_db.checkpoint.reached gives them; `size` in bytes that travelled."""
+    """A downloaded checkpoint. `counts` as returned by plex_db.checkpoint.reached; `size`: bytes downloaded."""
 
     number: int
     taken_at: str
@@ -34,27 +34,27 @@ class Kept:
 
 
 class Host(Protocol):
-    """What the world does. Each may raise NotMade; `bring` may raise Cut: the line may come back."""
+    """The operations on the indexer. Each may raise NotMade; `bring` may raise Cut: connection lost, retryable."""
 
     def make(self) -> None:
-        """Copy the pair on the indexer and work out what is new."""
+        """Copy the pair on the indexer and compute its delta."""
 
     def bring(self, until: float | None) -> bool:
-        """Bring parts until the clock shows `until` (None: all of them); whether all have arrived."""
+        """Download parts until the clock reaches `until` (None: all of them); returns whether all have arrived."""
 
     def keep(self) -> Kept:
-        """All of it is here: give it its place."""
+        """Move the complete download to its place."""
 
     def drop(self) -> None:
-        """It comes to nothing: remove what is left of it on the indexer. Never raises."""
+        """Discard the checkpoint and remove its files from the indexer. Never raises."""
 
 
 @dataclass
 class State:
-    """What is remembered between one step of the work and the next.
+    """The state kept between two steps of the work.
 
-    since: when the work began, or the last checkpoint was tried, in seconds of the clock. waiting: what was gained and
-    is not safe. made, failed: checkpoints. travelled_bytes: for all of them.
+    since: start of the work or of the last try, in seconds of the clock. waiting: count gained since the last
+    checkpoint. made, failed: number of checkpoints. travelled_bytes: downloaded bytes of all checkpoints.
     """
 
     since: float
@@ -66,23 +66,23 @@ class State:
     problem: str = ""
 
     def plain(self) -> dict[str, Any]:
-        """For the run's folder."""
+        """Return the state as plain data for the run folder."""
         return asdict(self)
 
     @classmethod
     def of(cls, found: Mapping[str, Any] | None, now: float) -> State:
-        """As `plain` gave it; without one the work begins now."""
+        """Return the state from the result of `plain`; without one the work begins now."""
         names = cls.__dataclass_fields__
         return cls(**{"since": now, **{key: value for key, value in (found or {}).items() if key in names}})
 
 
 @dataclass
 class Checkpoints:
-    """The checkpoints of one watched task. A count is anything that only grows with the work.
+    """The checkpoints of one watched task. Counts are numbers that only grow with the work.
 
-    :param minutes: one is due when so much time has passed, 0: never by time.
-    :param tracks: one is due when so much was gained, 0: never by that.
-    :param remember: called with the state after each checkpoint and at the end of a task; `event` says what happened.
+    :param minutes: minutes between checkpoints; 0 disables them.
+    :param tracks: tracks gained between checkpoints; 0 disables them.
+    :param remember: called with the state after each checkpoint and at the end of a task; `event` names the cause.
     """
 
     minutes: float
@@ -99,34 +99,34 @@ class Checkpoints:
     _moved: float = 0.0
 
     def begin(self, count: int | None) -> None:
-        """A stretch of work begins. None: how far it is shows only later."""
+        """Begin a task at this count; None: not known yet."""
         self._before = self._count = count
 
     def saw(self, count: int) -> None:
-        """How far the work is, where nothing else may be done."""
+        """Record the count without starting a checkpoint."""
         self._before = count if self._before is None else self._before
         self._count = count
 
     def end(self) -> None:
-        """It has ended."""
+        """Return the count at which the task ended."""
         self.state.waiting = self.gained
         self._before = self._count
 
     @property
     def gained(self) -> int:
-        """What was gained and is not safe."""
+        """Return the count gained since the last checkpoint."""
         return max(0, self.state.waiting + (self._count or 0) - (self._before or 0))
 
     @property
     def due(self) -> bool:
-        """Whether a checkpoint is due."""
+        """Return whether a checkpoint is due."""
         if self.gained == 0:
             return False
         by_time = self.minutes > 0 and self.clock() - self.state.since >= self.minutes * 60
         return by_time or 0 < self.tracks <= self.gained - self._tried
 
     def look(self, count: int, seconds: float) -> None:
-        """After a sample: begin what is due, or go on with what is under way, for about so many seconds."""
+        """After a sample: start a due checkpoint, or continue the current one, for about `seconds`."""
         self.saw(count)
         if self._covers is None and self.due:
             self._make()
@@ -134,9 +134,9 @@ class Checkpoints:
             self._bring(self.clock() + seconds)
 
     def between(self, *, anyway: bool = False) -> None:
-        """Between two steps nothing else runs: what is due, or under way, is done as a whole.
+        """Between two steps: complete a due or started checkpoint.
 
-        :param anyway: also what is not due yet, for nobody knows whether there will be a later time.
+        :param anyway: create one even if it is not due, because there may be no later opportunity.
         """
         if self._covers is None and (self.due or (anyway and self.gained)):
             self._make()
@@ -144,7 +144,7 @@ class Checkpoints:
             self._bring(None)
 
     def leave(self) -> None:
-        """The task is over: what is under way comes to nothing, what is not safe is remembered for the next one."""
+        """End the task: discard a started checkpoint and keep the unsaved count for the next task."""
         if self._covers is not None:
             self._covers = None
             self.host.drop()
@@ -167,9 +167,9 @@ class Checkpoints:
                 return
             kept = self.host.keep()
         except Cut as cut:
-            # Within the work this costs what a lost sample costs: the next look goes on.
+            # During the task a lost connection costs no more than a lost sample; the next call continues.
             if until is None or self.clock() - self._moved >= PATIENCE:
-                self._failed(f"The line is cut ({cut}).")
+                self._failed(f"The connection was lost ({cut}).")
         except NotMade as problem:
             self._failed(str(problem))
         else:
@@ -182,7 +182,7 @@ class Checkpoints:
         self.state.travelled_bytes += kept.size
         self.state.problem = ""
         self.state.newest = {"number": kept.number, "taken_at": kept.taken_at, **kept.counts}
-        said = f"{words(kept.counts)} safe on the controller ({amount(kept.size)} travelled)"
+        said = f"{words(kept.counts)} downloaded to the controller ({amount(kept.size)} transferred)"
         self.emit(f"checkpoint {kept.number}: {said}")
         self.remember(self.state, "checkpoint", said)
 
@@ -197,4 +197,4 @@ class Checkpoints:
     def _again(self) -> str:
         times = [f"in {self.minutes:g} min"] if self.minutes > 0 else []
         times += [f"after {self.tracks:,} more tracks"] if self.tracks > 0 else []
-        return f"The work goes on; it is tried again {' or '.join(times)}."
+        return f"The task continues; the next try is {' or '.join(times)}."

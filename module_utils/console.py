@@ -1,8 +1,8 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""What a person sees of a run, as text: headers, plain lines, failures, and the one line that changes in place.
+"""The text that a run shows: headers, plain lines, failures, and the status line that changes in place.
 
-Nothing in here knows Ansible, a clock or a terminal; edge_console.py does.
+Pure functions; edge_console.py connects them to Ansible, the clock and the terminal.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.profiles impor
 from ansible_collections.plexburst.core.plugins.module_utils.run_failures import failure_message, plain_task_name
 
 ERASE = "\r\x1b[2K"
-"""Back to the line's beginning, and empty it (ECMA-48 EL)."""
+"""Return to the beginning of the line and erase it (ECMA-48 EL)."""
 NO_TERMINALS = ("", "dumb")
-"""Values of TERM that promise nothing about control sequences."""
+"""Values of TERM for which control sequences may not be used."""
 _INDEXER = re.compile(r"\[plexburst-\d{8}-\d{6}-[0-9a-f]{4}\] ")
-"""The run's own machine in front of a line: there is one only, and its name is longer than what it says."""
+"""The name of the run's indexer in front of a line; there is only one, so it is left out."""
 _EMPTY_PATTERN = "[WARNING]: Could not match supplied host pattern, ignoring: "
 _RUN_GROUPS = ("plexburst_run_", "plexburst_no_run")
 _RESULT_WORDS = frozenset({"changed", "failed", "skipped", "invocation", "warnings", "deprecations", "msg", "item"})
 
 
 def is_noise(text: str) -> bool:
-    """Whether it is Ansible's warning that a run's group is empty: so it is in every run that makes no indexer."""
+    """Return whether ``text`` is Ansible's warning about a run's empty group, which is normal without an indexer."""
     return text.startswith(tuple(_EMPTY_PATTERN + group for group in _RUN_GROUPS))
 
 
 def within_phase(text: str) -> str:
-    """A line as it stands under its phase's header: the name of the run's indexer in front of it is left out."""
+    """Return a line as shown under its phase's header: indented, without the name of the run's indexer."""
     found = _INDEXER.match(text)
     return f"  {text[found.end() :]}" if found else text
 
 
 def columns_of(text: str) -> int:
-    """How many columns a terminal needs for ``text`` (wide characters take two, combining ones none)."""
+    """Return the number of terminal columns of ``text`` (wide characters take two, combining ones zero)."""
     return sum(_columns(character) for character in text)
 
 
@@ -50,8 +50,10 @@ def _columns(character: str) -> int:
 
 
 def fit(text: str, columns: int) -> str:
-    """``text`` as one line of at most ``columns`` columns; what is cut off is marked by an ellipsis. Characters that
-    take no column are left out, for they could move the cursor."""
+    """Return ``text`` as one line of at most ``columns`` columns; an ellipsis marks a cut.
+
+    Characters without a column are removed because they could move the cursor.
+    """
     clean = "".join(character for character in text.replace("\n", " ").replace("\t", " ") if _columns(character))
     if columns_of(clean) <= columns:
         return clean
@@ -68,8 +70,8 @@ def fit(text: str, columns: int) -> str:
 class LiveLine:
     """The last line of a terminal, changed in place.
 
-    ``write`` puts text on the terminal as it is; ``columns`` says how wide that is now. A progress line stays, in
-    full, when something else comes; a status is gone without a trace.
+    ``write`` writes text to the terminal unchanged; ``columns`` returns its current width. When another line follows,
+    a progress line is kept in full and a status is erased.
     """
 
     write: Callable[[str], None]
@@ -78,18 +80,18 @@ class LiveLine:
     _about: str = field(default="", init=False)
 
     def progress(self, text: str, about: str) -> None:
-        """Show ``text``; the next one about the same takes its place, one about something else comes below."""
+        """Show ``text``; a later text with the same ``about`` replaces it, another one starts a new line."""
         if self._about != about:
             self.end()
         self._put(text, about)
 
     def status(self, text: str) -> None:
-        """Show ``text`` until anything else is shown."""
+        """Show ``text`` until the next output."""
         self.end()
         self._put(text, "")
 
     def end(self) -> None:
-        """Make place for other lines."""
+        """Finish the current line so that other lines can follow."""
         if self._about:
             self.write(f"{ERASE}{self._text}\n")
         elif self._text:
@@ -98,30 +100,30 @@ class LiveLine:
 
     def _put(self, text: str, about: str) -> None:
         self._text, self._about = text, about
-        # One column is left free: a terminal whose last column was written to may already be on the next line.
+        # One column stays free: after writing to the last column a terminal may already be on the next line.
         self.write(ERASE + fit(text, self.columns() - 1))
 
 
 def header(name: str, play: str, clock: str) -> str:
-    """The line that begins a phase. ``clock`` as in 16:25:03; the play's name as in ``Index | Scan, analyse``."""
+    """Return the line that begins a phase. ``clock`` as in 16:25:03; ``play`` as in ``Index | Scan, analyse``."""
     words = play.partition(" | ")[2] or play
     return f"{clock}  {name}" + (f": {words}" if words and words != name else "")
 
 
 def footer(status: str, seconds: float) -> str:
-    """The line that ends a phase of that status."""
+    """Return the line that ends a phase with that status."""
     if status == "skipped":
-        return "  nothing to be done"
+        return "  nothing to do"
     return f"  {'failed' if status == 'failed' else 'done'} after {span(round(seconds) if seconds >= 10 else seconds)}"
 
 
 def task_words(name: str) -> str:
-    """A task's name without role and file, as in ``plex_server : start | Wait``."""
+    """Return a task's name without role and file: ``Wait`` for ``plex_server : start | Wait``."""
     return plain_task_name(name).rpartition(" | ")[2]
 
 
 def debug_lines(result: Mapping[str, Any]) -> list[str]:
-    """The lines of a `debug` task: its message, or the variable that it shows."""
+    """Return the lines of a `debug` task: its message, or the variable that it shows."""
     if "msg" in result:
         return plain_lines(result["msg"])
     shown = {key: value for key, value in result.items() if key not in _RESULT_WORDS and not key.startswith("_ansible")}
@@ -129,7 +131,7 @@ def debug_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def plain_lines(value: Any) -> list[str]:
-    """A value as a person writes it: text as it is, a list line by line, a mapping as ``key: value``."""
+    """Return a value as plain lines: text unchanged, a list one entry per line, a mapping as ``key: value``."""
     if isinstance(value, str):
         return value.replace("\r", "").splitlines()
     if isinstance(value, Mapping):
@@ -147,7 +149,7 @@ def plain_lines(value: Any) -> list[str]:
 
 
 def failure_lines(result: Mapping[str, Any], *, title: str, host: str, task: str, advice: str) -> list[str]:
-    """A failed task in words: every item of a loop that failed, and the next step. ``title`` as in FAILED."""
+    """Return the lines about a failed task: each failed item of a loop, and the next step. ``title`` as in FAILED."""
     results = result.get("results")
     items = results if isinstance(results, Sequence) and not isinstance(results, str) else ()
     bad = [item for item in items if isinstance(item, Mapping) and (item.get("failed") or item.get("unreachable"))]

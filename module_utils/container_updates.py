@@ -1,14 +1,14 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Whether a container replaces its Plex whenever it starts, by how it was made.
+"""Whether a container updates its Plex at each start, judged by its image and environment.
 
-- `plexinc/pms-docker`: the tags `public` and `beta` (`plexpass` in earlier years) hold no Plex and download the newest
-  one at each start; version tags and `latest` hold theirs. `PLEX_UPDATE_CHANNEL` only says where such a tag looks (its
-  README and `root/etc/cont-init.d/50-plex-update`).
+- `plexinc/pms-docker`: the tags `public` and `beta` (formerly also `plexpass`) contain no Plex and download the newest
+  version at each start; version tags and `latest` contain Plex. `PLEX_UPDATE_CHANNEL` only selects the source for such
+  a tag (its README and `root/etc/cont-init.d/50-plex-update`).
 - `linuxserver/plex`: `VERSION=latest`, `plexpass` or `public`, and `PLEXPASS=1`, download at each start; `docker`, a
   version, nothing at all, and `ADVANCED_DISABLEUPDATES` do not (its `init-plex-update/run`).
 
-An image named by its digest alone does not say its tag: then only the version after the start tells.
+An image named only by its digest has no tag; then only the version after the start shows an update.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ MOVING_VERSIONS = frozenset({"latest", "plexpass", "public"})
 
 
 def cause(made: str) -> str:
-    """What makes the container update itself, such as `VERSION=latest`; empty when nothing is known to.
+    """Return what makes the container update itself, such as `VERSION=latest`; empty if unknown or it does not.
 
-    :param made: the image's name as it was given, then a line `NAME=value` for each variable of its environment.
+    :param made: the image's name, then one line `NAME=value` for each variable of its environment.
     """
     image, *variables = made.strip().splitlines() or [""]
     environment = dict(line.partition("=")[::2] for line in variables)
@@ -39,13 +39,13 @@ def cause(made: str) -> str:
 
 
 def warning(made: str, container: str, version: str) -> str:
-    """A sentence for home's owner when its container updates itself at each start; empty when it does not."""
+    """Return a warning when home's container updates itself at each start; empty when it does not."""
     why = cause(made)
     if not why:
         return ""
     return (
-        f"The container {container} downloads the newest Plex at each start ({why}). The start after the exchange may "
-        "therefore bring another Plex than the one that the indexer ran: it migrates the new database at once, and "
-        f"today's version could not open it afterwards. Pin home's version first: the tag {version or '<version>'} of "
-        "plexinc/pms-docker, or VERSION=docker with a version tag of linuxserver/plex; then make the container again."
+        f"The container {container} downloads the newest Plex at each start ({why}). The start after the swap may "
+        "therefore install a newer Plex than the indexer's, which migrates the new database so that today's version "
+        f"cannot open it any more. Pin home's version first: use the tag {version or '<version>'} of "
+        "plexinc/pms-docker, or VERSION=docker with a version tag of linuxserver/plex, and recreate the container."
     )

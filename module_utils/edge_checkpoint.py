@@ -1,6 +1,6 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""The action plugins' side of checkpoints: made by a module call on the indexer, brought over its connection."""
+"""Checkpoints of the action plugins: created by a module on the indexer, downloaded over its connection."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ from ansible_collections.plexburst.core.plugins.module_utils.run_folder import R
 
 MODULE = "plexburst.core.plex_db_checkpoint"
 BETWEEN_STEPS_PATIENCE = 60.0
-"""Seconds for which a line that was cut is waited for where no sample is waiting."""
+"""Seconds to wait for a lost connection while no sample is due."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The option `checkpoint` of the watched tasks. `place` and `base_manifest` on the controller, the others there."""
+    """The option `checkpoint` of the watched tasks.
+
+    `place` and `base_manifest` are paths on the controller, the others on the indexer.
+    """
 
     minutes: float
     tracks: int
@@ -41,9 +44,9 @@ class Wanted:
 
     @classmethod
     def of(cls, option: Mapping[str, Any]) -> Wanted | None:
-        """None when there are to be no checkpoints.
+        """Return the parsed option, None without checkpoints.
 
-        :raises ValueError: something is missing or of a wrong type, in words.
+        :raises ValueError: a key is missing or has a wrong type; the message names it.
         """
         try:
             wanted = cls(
@@ -57,21 +60,21 @@ class Wanted:
                 about=dict(option["about"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"The option `checkpoint` cannot be used: {error!r}.") from error
+            raise ValueError(f"The option `checkpoint` is invalid: {error!r}.") from error
         return wanted if wanted.minutes > 0 or wanted.tracks > 0 else None
 
 
 def progress_of(counters: Counters | None) -> int | None:
-    """How far the work is: files found, media analysed and tracks with Sonic data; None when that is unknown."""
+    """Return the counts of files, analysed media and tracks with Sonic data; None when unknown."""
     return None if counters is None else counters.items + counters.media_analysed + counters.sonic_done
 
 
 class IndexerHost:
     """`checkpointing.Host` for an indexer.
 
-    :param call: calls the module plex_db_checkpoint with arguments and gives its result.
-    :param fetch: fetches a file of the indexer to a path here; raises Cut or PlexDatabaseError.
-    :param owner: the user who logs in, where that is not who may read Plex's files.
+    :param call: calls the module plex_db_checkpoint with arguments and returns its result.
+    :param fetch: downloads a file of the indexer to a local path; raises Cut or PlexDatabaseError.
+    :param owner: the login user, if that user may not read Plex's files.
     """
 
     def __init__(
@@ -91,7 +94,7 @@ class IndexerHost:
         self._carrier = self._new_carrier()
 
     def make(self) -> None:
-        """Copy the pair and work out what is new in it."""
+        """Copy the pair and compute its delta."""
         wanted = self._wanted
         try:
             base = manifests.load(wanted.base_manifest)["files"]
@@ -114,7 +117,7 @@ class IndexerHost:
             raise NotMade(str(error)) from error
 
     def bring(self, until: float | None) -> bool:
-        """Bring parts; whether all are here."""
+        """Download parts; returns whether all have arrived."""
         self._carrier.patience = BETWEEN_STEPS_PATIENCE if until is None else 0.0
         try:
             self._carrier.bring(self._wanted.place / checkpoint.NEXT, str(self._made["description_sha256"]), until)
@@ -125,19 +128,19 @@ class IndexerHost:
         return True
 
     def keep(self) -> Kept:
-        """Give it its place, and let the next one lead on from it."""
+        """Move the checkpoint to its place and make it the base of the next one."""
         try:
             kept = checkpoint.put(self._wanted.place, self._wanted.about)
         except (PlexDatabaseError, OSError) as error:
             raise NotMade(str(error)) from error
         try:
             self._state("kept")
-        except NotMade as problem:  # it is safe all the same; the next one leads on from what went out
+        except NotMade as problem:  # this one is safe; the next one is a delta against the uploaded snapshot
             Display().vvv(f"checkpoint {kept.number}: {problem}")
         return Kept(kept.number, kept.taken_at, checkpoint.reached(kept.patch.manifest), self._carrier.done.bytes)
 
     def drop(self) -> None:
-        """Remove what is left of it there, if it can be reached."""
+        """Remove the checkpoint's files from the indexer, if it can be reached."""
         try:
             self._state("dropped")
         except NotMade as problem:
@@ -153,20 +156,20 @@ class IndexerHost:
         try:
             answer = self._call({"state": state, "work_dir": self._wanted.work_dir, **more})
         except AnsibleError as error:
-            raise NotMade(f"The indexer cannot be asked: {first_line(error)}.") from error
+            raise NotMade(f"plex_db_checkpoint cannot run on the indexer: {first_line(error)}.") from error
         if answer.get("unreachable"):
             raise NotMade(f"The indexer cannot be reached: {answer.get('msg', 'no message')}.")
         if answer.get("failed"):
-            raise NotMade(str(answer.get("msg", "The module plex_db_checkpoint failed and said nothing.")))
+            raise NotMade(str(answer.get("msg", "The module plex_db_checkpoint failed without a message.")))
         return answer
 
 
 def checkpoints(
     wanted: Wanted, host: IndexerHost, run_dir: str, emit: Callable[[str], None], clock: Callable[[], float]
 ) -> Checkpoints:
-    """The checkpoints of one task; what was before it is remembered in the run's folder.
+    """Return the checkpoints of one task; the state is kept in the run folder.
 
-    :raises RunFolderError: that folder is none.
+    :raises RunFolderError: it is not a run folder.
     """
     folder = RunFolder.open(Path(run_dir))
 
@@ -176,7 +179,7 @@ def checkpoints(
             if event:
                 folder.append_event(event, words=said)
         except (RunFolderError, OSError) as error:
-            Display().warning(f"The run's folder cannot be written, so its summary lacks a checkpoint: {error}")
+            Display().warning(f"The run folder cannot be written, so its summary lacks a checkpoint: {error}")
 
     state = State.of(folder.state().get("checkpoint"), clock())
     return Checkpoints(wanted.minutes, wanted.tracks, host, state, emit, clock, remember)

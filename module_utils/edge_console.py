@@ -1,10 +1,10 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""The console of ansible-playbook's main process: kept in console.log, and made quiet for a person.
+"""The console of ansible-playbook's main process: recorded in console.log, and shortened on the screen.
 
-Ansible lets the stdout callback be chosen by configuration only, and a playbook must do without any. So the default
-one stays, but while a playbook of ours runs its lines go to the logs only, and the callback plugin plexburst says what
-a person wants to know.
+Ansible selects the stdout callback by configuration only, and our playbooks must work without configuration. So the
+default callback stays, but during our playbooks its lines go to the logs only, and the callback plugin plexburst
+prints phases, progress and failures.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from ansible_collections.plexburst.core.plugins.module_utils.run_folder import R
 
 
 def default_output() -> Any:
-    """The stdout callback that may be made quiet, for a caller that Ansible calls as a callback: the default one, when
-    nobody chose it.
+    """Return the default stdout callback if its output may be hidden, else None.
 
-    None in ansible-runner and AWX (their own one makes the job events), when the user has chosen one, and when it is
-    not found: then nothing is hidden. A callback is not told who calls it, hence the look at the stack.
+    None in ansible-runner and AWX (their callback makes the job events), when the user has chosen a callback, and when
+    it is not found; then nothing is hidden. Must be called from a callback: Ansible does not pass its
+    TaskQueueManager, so it is looked up on the stack.
     """
     if constants.config.get_config_value_and_origin("DEFAULT_STDOUT_CALLBACK")[1] != "default":
         return None
@@ -47,9 +47,9 @@ def default_output() -> Any:
 
 
 class LogsOnly:
-    """Stands for Display before the default stdout callback: what it shows goes to Ansible's log and to console.log.
+    """Replaces Display for the default stdout callback: its output goes to Ansible's log and to console.log only.
 
-    Warnings of tasks still go to the screen. A task's exception does not: the failure is said in words.
+    Warnings of tasks still go to the screen. A task's exception does not, because the failure message is printed.
     """
 
     def __init__(self, display: Any) -> None:
@@ -59,12 +59,12 @@ class LogsOnly:
         return getattr(self._display, name)
 
     def display(self, msg: str, color: str | None = None, screen_only: bool = False, **more: Any) -> None:
-        """As Display.display, without the screen."""
+        """Like Display.display, without the screen."""
         if not screen_only:
             self._display.display(msg, color=color, log_only=True, caplevel=more.get("caplevel"))
 
     def banner(self, msg: str, color: str | None = None, cows: bool = False) -> None:
-        """As Display.banner; never by cowsay, which has no logs."""
+        """Like Display.banner, but without cowsay, which does not log."""
         del cows
         Display.banner(self, msg, color=color, cows=False)
 
@@ -73,8 +73,9 @@ class LogsOnly:
 
 
 class Console:
-    """Everything that Display shows in the main process, kept for console.log; workers' lines arrive here through
-    Ansible's own queue.
+    """Records everything that Display shows in the main process to console.log.
+
+    Lines of worker processes arrive through Ansible's own queue.
     """
 
     def __init__(self, masker: Masker) -> None:
@@ -89,15 +90,15 @@ class Console:
 
     @property
     def quiet(self) -> bool:
-        """Whether the default output is hidden, so that somebody else has to say what happens."""
+        """Whether the default output is hidden."""
         return self._quieted is not None
 
     def start(self) -> None:
-        """Stand in for Display's method on the one Display object of this process."""
+        """Replace the method ``display`` of this process's Display object."""
         vars(self._display)["display"] = self._tee
 
     def stop(self) -> None:
-        """Give Display its method, and the default output its voice back."""
+        """Restore Display's method and the default output."""
         if self._live is not None:
             self._guarded(self._live.end)
         if self._quieted is not None:
@@ -106,26 +107,28 @@ class Console:
         vars(self._display).pop("display", None)
 
     def quieten(self, output: Any) -> None:
-        """Let what the stdout callback ``output`` shows go to the logs only. On a terminal, lines of the same task now
-        take each other's place."""
+        """Send the lines of the stdout callback ``output`` to the logs only.
+
+        On a terminal, progress lines of the same task now replace each other.
+        """
         self._quieted = output
         output._display = LogsOnly(self._display)
         if sys.stdout.isatty() and os.environ.get("TERM", "") not in console.NO_TERMINALS:
             self._live = console.LiveLine(write=self._put, columns=_columns)
 
     def write_to(self, folder: RunFolder) -> None:
-        """From now on write to the run's logs/console.log, beginning with what was shown before there was a folder."""
+        """Write to the run's logs/console.log from now on, starting with the lines shown before the folder existed."""
         self._folder = folder
         waiting, self._waiting = self._waiting, []
         for text in waiting:
             self._write(text)
 
     def say(self, text: str, color: str | None = None, *, log: bool = True) -> None:
-        """Show a line; ``log`` is false for what the default output has told the log already."""
+        """Show a line; ``log`` is false if the default output has already logged it."""
         self._display.display(text, color=color, screen_only=not log)
 
     def status(self, text: str) -> None:
-        """Show on a terminal what is being done, until anything else is shown."""
+        """Show on a terminal what is being done, until the next output."""
         live = self._live
         if live is not None:
             self._guarded(lambda: live.status(self._masker.text(text)))
@@ -144,14 +147,14 @@ class Console:
             self._show(text, color=color, **given)
 
         if os.getpid() != self._pid:
-            # A worker inherits this method by fork; its lines are shown, and written, by the main process.
+            # A worker inherits this method by fork; the main process shows and records its lines.
             show(msg)
             return
         if log_only or (console.is_noise(msg) and self._display.verbosity == 0):
             show(msg, log_only=True)
         else:
             self._guarded(lambda: self._screen(msg, show))
-        # What is for the screen only comes once more for the log, without colours.
+        # Display calls again for the log, without colours, after a screen-only line.
         if not screen_only:
             self._write(msg if msg.endswith("\n") else msg + "\n")
 
@@ -169,7 +172,7 @@ class Console:
         if live is not None:
             live.end()
         show(console.within_phase(text))
-        # Into a pipe Python writes whole blocks; an hour of a quiet run is less than one.
+        # Python writes to a pipe in whole blocks; the output of an hour may be less than one block.
         sys.stdout.flush()
 
     def _put(self, text: str) -> None:
@@ -177,8 +180,9 @@ class Console:
         sys.stdout.flush()
 
     def _guarded(self, action: Callable[[], None]) -> None:
-        """Nobody reading any more (a closed pipe, a terminal that is gone) must not end a run that is being paid for:
-        from then on there is only the log.
+        """Run ``action``; when its output cannot be written any more, continue with the log only.
+
+        A closed pipe or terminal must not end a run that is being paid for.
         """
         with self._display._lock:
             try:
@@ -207,7 +211,7 @@ def _columns() -> int:
 
 
 class Narrator:
-    """Says what a person wants to know of a run, as long as the default output is hidden."""
+    """Prints phases, tasks and failures of a run while the default output is hidden."""
 
     def __init__(self, screen: Console) -> None:
         self._screen = screen
@@ -215,35 +219,35 @@ class Narrator:
         self._task = ""
 
     def phase(self, name: str, play: str) -> None:
-        """A phase begins; its header is shown with the first thing that is done in it."""
+        """Begin a phase; its header is shown with its first output."""
         self._header = console.header(name, play, time.strftime("%H:%M:%S"))
 
     def phase_ended(self, status: str, seconds: float) -> None:
-        """Say how the phase ended, if it was seen to begin."""
+        """Print how the phase ended, if its header was shown."""
         if self._screen.quiet and not self._header:
             self._screen.say(console.footer(status, seconds), constants.COLOR_ERROR if status == "failed" else None)
         self._header = ""
 
     def begin(self) -> None:
-        """Show the phase's header, once."""
+        """Show the phase's header once."""
         header, self._header = self._header, ""
         if header and self._screen.quiet:
             self._screen.say(header, constants.COLOR_INCLUDED)
             self._screen.status(self._task)
 
     def task(self, name: str) -> None:
-        """A task begins."""
+        """Show the task's name."""
         self._task = f"  {console.task_words(name)} …"
         if not self._header:
             self._screen.status(self._task)
 
     def debug(self, result: Mapping[str, Any]) -> None:
-        """What a `debug` task says, without decoration."""
+        """Print the message of a `debug` task without decoration."""
         for line in console.debug_lines(result) if self._screen.quiet else ():
             self._screen.say(f"  {line}", log=False)
 
     def failure(self, result: Any, *, title: str, advice: str, ignored: bool = False) -> None:
-        """A task failed, or its host is unreachable."""
+        """Print a task's failure, or that its host is unreachable."""
         if not self._screen.quiet:
             return
         self.begin()
@@ -254,6 +258,6 @@ class Narrator:
         self._screen.say("\n".join(lines), color, log=False)
 
     def no_host_left(self) -> None:
-        """All hosts of a play have failed."""
+        """Print that all hosts of a play have failed."""
         if self._screen.quiet:
-            self._screen.say("  No host is left to go on with in this phase.", constants.COLOR_ERROR, log=False)
+            self._screen.say("  All hosts of this phase have failed; it ends here.", constants.COLOR_ERROR, log=False)

@@ -1,6 +1,6 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Files over a host's own connection: with its key, its verified host key, and nothing else to install."""
+"""File transfer over a host's Ansible connection, with its key and verified host key; no other tool is needed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.patch_trans
 def move(connection: Any, how: Callable[[str, str], None], source: str, target: str) -> None:
     """Move one file by a method of the connection, `fetch_file` or `put_file`.
 
-    :raises Cut: the line is cut; it may come back.
-    :raises PlexDatabaseError: the host refuses the login, or the file.
+    :raises Cut: connection lost; retryable.
+    :raises PlexDatabaseError: the host refuses the login or the file.
     """
     try:
         how(source, target)
     except AnsibleAuthenticationFailure as error:
-        raise PlexDatabaseError(f"The host refuses the login: {first_line(error)}") from error
+        raise PlexDatabaseError(f"The host refused the login: {first_line(error)}") from error
     except AnsibleConnectionFailure as error:
         reconnect(connection)
         raise Cut(first_line(error)) from error
@@ -31,7 +31,7 @@ def move(connection: Any, how: Callable[[str, str], None], source: str, target: 
 
 
 def reconnect(connection: Any) -> None:
-    """Drop a dead master connection, so that the next try makes a new one."""
+    """Close a dead master connection, so that the next try opens a new one."""
     try:
         connection.reset()
     except (AnsibleError, AttributeError) as error:  # local connections have no reset
@@ -39,5 +39,5 @@ def reconnect(connection: Any) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """An error's first line."""
+    """Return the first line of an error's message."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,4 +1,4 @@
-"""The edge between Ansible and module_utils/plex: common options, the client they make, errors as results."""
+"""The layer between Ansible and module_utils/plex: common options, the client, errors as results."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import 
 from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Counters, MountProbe, Sample
 
 TOKEN_WAIT = 10.0
-"""Seconds a claimed server's token is waited for in Preferences.xml; plex_wait_ready waits up to its deadline."""
+"""Seconds to wait for a claimed server's token in Preferences.xml; plex_wait_ready waits up to its deadline."""
 
 
 def connection_spec() -> dict[str, Any]:
-    """Options of every module that speaks to one server."""
+    """Options of every module that connects to a Plex server."""
     return {
         "base_url": {"type": "str", "required": True},
         "token": {"type": "str", "no_log": True},
@@ -43,7 +43,7 @@ def connection_spec() -> dict[str, Any]:
 
 
 def mount_spec() -> dict[str, Any]:
-    """Options that say where the section's files lie on this machine, and how they are probed."""
+    """Options for the location of a section's files on this machine, and for probing them."""
     return {
         "database_dir": {"type": "path", "required": True},
         "path_map": {
@@ -62,7 +62,7 @@ STEPS = ("alone", "start", "again", "cancel", "finish")
 
 
 def watch_spec(*steps: str) -> dict[str, Any]:
-    """Options of the modules that an action plugin watches. `step` is the plugin's own; `steps` are further ones."""
+    """Options of the modules that an action plugin watches. `step` is set by the plugin; `steps` are further values."""
     return {
         "scope": {"type": "dict", "required": True},
         "profile": {"type": "str", "default": "cloud_standard"},
@@ -78,9 +78,9 @@ def watch_spec(*steps: str) -> dict[str, Any]:
 
 
 def make_client(params: dict[str, Any], *, need_token: bool = True) -> PlexClient:
-    """The client for the common options; the token is read from preferences_file when none is given.
+    """Return the client for the common options; the token is read from preferences_file if not given.
 
-    Raises TokenMissing when the server is claimed, a file was named, and no token appears in it in time.
+    Raises TokenMissing when the server is claimed, a file was given, and no token appears in it in time.
     """
     client = PlexClient(params["base_url"], params.get("token") or "", timeout=params["timeout"])
     path = params.get("preferences_file")
@@ -93,16 +93,15 @@ def make_client(params: dict[str, Any], *, need_token: bool = True) -> PlexClien
             break
         if time.monotonic() >= end:
             raise TokenMissing(
-                f"The server at {client.base_url} is claimed, but {path} holds no PlexOnlineToken. Check "
-                "the path; after a "
-                "claim the token appears seconds later (plex_wait_ready waits for it)."
+                f"The server at {client.base_url} is claimed, but {path} contains no PlexOnlineToken. Check the path. "
+                "After a claim the token appears seconds later (plex_wait_ready waits for it)."
             )
         time.sleep(0.5)
     return client
 
 
 def probe_section(params: dict[str, Any], section_id: int, *, count: int | None = None) -> MountProbe:
-    """Probe the mount by real files of one section, others at each call."""
+    """Probe the mount with real files of one section, different ones at each call."""
     databases = Path(params["database_dir"])
     paths = probe.PathMap.of(params["path_map"])
     files = counters.section_files(
@@ -118,7 +117,7 @@ def probe_section(params: dict[str, Any], section_id: int, *, count: int | None 
 
 
 def sample_args(params: dict[str, Any], section_ids: list[int], probe_section_id: int | None) -> dict[str, Any]:
-    """Arguments for plex_sample that look at the same server and sections."""
+    """Return the arguments of plex_sample for the same server and sections."""
     names = (
         "base_url",
         "token",
@@ -136,7 +135,7 @@ def sample_args(params: dict[str, Any], section_ids: list[int], probe_section_id
 
 
 def observe(params: dict[str, Any]) -> Sample:
-    """One observation with plex_sample's options. Sources that fail are named in the sample."""
+    """Return one sample with plex_sample's options. Failed sources are named in the sample."""
     databases = Path(params["database_dir"])
     values: dict[str, Any] = {"at": time.time(), "answered": False}
     _observe_api(params, values)
@@ -150,7 +149,7 @@ def observe(params: dict[str, Any]) -> Sample:
     except CountersError as error:
         values["counters_error"] = error.message
         values["counters_busy"] = isinstance(error, CountersBusy)
-    # What files there are says the database: one that is busy has just been waited for.
+    # The probe needs file paths from the database, and the counters have just waited for a busy one.
     if params["probe_section"] is not None and not values.get("counters_busy"):
         try:
             values["mount"] = probe_section(params, params["probe_section"])
@@ -162,7 +161,7 @@ def observe(params: dict[str, Any]) -> Sample:
     try:
         values["wal_bytes"] = (databases / f"{counters.LIBRARY}-wal").stat().st_size
     except FileNotFoundError:
-        values["wal_bytes"] = 0  # no WAL file is a WAL of nothing
+        values["wal_bytes"] = 0  # a missing WAL file counts as 0 bytes
     return Sample(**values)
 
 
@@ -206,7 +205,7 @@ def watch_plan(
     scanned_before: int = 0,
     probe_section_id: int | None = None,
 ) -> dict[str, Any]:
-    """What the action plugin needs to watch: plain data, with the module's validated values."""
+    """Return what the action plugin needs for watching: plain data, with the module's validated values."""
     return {
         "task": task,
         "title": title,
@@ -230,17 +229,16 @@ def watch_plan(
 
 
 def refuse_alone(params: dict[str, Any], name: str) -> None:
-    """A start module that was reached without its action plugin must not start what nobody watches."""
+    """Fail if the module runs without its action plugin, because the task would not be watched."""
     if params["step"] == "alone":
         raise PlexError(
-            f"{name} was reached without its action plugin, so nobody would watch what it starts, and it "
-            "starts nothing. "
-            f"Use it as plexburst.core.{name} from a playbook that finds the collection (the top-level playbooks do)."
+            f"The action plugin of {name} was not found, so the task was not started: it would not be watched. "
+            f"Call it as plexburst.core.{name} from a playbook that finds the collection (the top-level playbooks do)."
         )
 
 
 def run(module: AnsibleModule, work: Callable[[AnsibleModule], dict[str, Any]]) -> None:
-    """Do the work; a PlexError becomes a failed result with its sentence and details."""
+    """Run the module; a PlexError becomes a failed result with its message and details."""
     try:
         result = work(module)
     except PlexError as error:

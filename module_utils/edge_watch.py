@@ -1,6 +1,6 @@
-"""The action plugins' side of watching: start by a short module call, sample in a loop, finish by another call.
+"""Watched tasks of the action plugins: start with a short module call, sample in a loop, finish with another call.
 
-A dropped connection costs one sample; only after the profile's `missed_after` seconds is the host called unreachable.
+A lost connection costs one sample; only after the profile's `missed_after` seconds is the host unreachable.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from ansible_collections.plexburst.core.plugins.module_utils.run_folder import R
 
 SAMPLE = "plexburst.core.plex_sample"
 PROBE_EVERY = 2.0
-"""Seconds between two probes of the mount at least; a profile with a longer interval probes with every sample."""
+"""Minimum seconds between two probes of the mount; a profile with a longer interval probes with every sample."""
 
 LONG = ("analyse", "sonic")
-"""Tasks during which checkpoints are made."""
+"""Tasks during which checkpoints are created."""
 
 RESTING_LOOKS = 4
-"""So often Plex's workers are looked for at least before they are said to run on."""
+"""Minimum number of samples before Plex's workers are reported as still running."""
 
 NEXT = {
-    "mount_dead": "Nothing at home was touched. Look at rclone's log (logs/ of the run folder) and at the line to the "
-    "remote, then run again. (Given plex_index_remount_tasks, the role plex_index mounts again once per library.)",
-    "plex_silent": "Plex ended or hangs. Its log (logs/ of the run folder) says why; a larger instance type helps when "
+    "mount_dead": "Home was not changed. Check rclone's log (logs/ of the run folder) and the connection to the "
+    "remote, then run again. (With plex_index_remount_tasks, the role plex_index mounts again once per library.)",
+    "plex_silent": "Plex ended or hangs. Check its log (logs/ of the run folder); use a larger instance type if "
     "memory ran out. Then run again.",
-    "plex_restarting": "Look at Plex's log (logs/ of the run folder); a damaged database shows only there. Home's was "
-    "not touched.",
-    "disk_full": "Nothing at home was touched. Give the indexer a larger disk (plexburst_volume_size_gb), or make room "
-    "on a machine of your own, then run again.",
-    "unreachable": "Look at the instance's console, if it still lives, and at the line between; then run again.",
-    "timeout": "Run again to go on where this ended, or choose a more patient profile (plexburst_profile).",
+    "plex_restarting": "Check Plex's log (logs/ of the run folder); only it reports a damaged database. Home's "
+    "database was not changed.",
+    "disk_full": "Home was not changed. Give the indexer a larger disk (plexburst_volume_size_gb), or free disk space "
+    "on an existing host, then run again.",
+    "unreachable": "Check the instance's console, if it still exists, and the connection; then run again.",
+    "timeout": "Run again to continue, or choose a profile with a longer timeout (plexburst_profile).",
 }
-"""By a verdict's reason, where the verdict's own advice tells what was done rather than what to do."""
+"""Advice by reason, where the verdict's own advice tells what was done instead of what to do."""
 
 
 class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
-    """Base of plex_scan, plex_analyze and plex_sonic. MODULE is the module that starts, cancels and finishes."""
+    """Base class of plex_scan, plex_analyze and plex_sonic. MODULE starts, cancels and finishes the task."""
 
     MODULE = ""
     _supports_check_mode = True
-    _supports_async = False  # a looping plugin under async would report success at once
+    _supports_async = False  # with async, a looping plugin would report success at once
     _requires_connection = True
     _checkpoints: Checkpoints | None = None
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Start, watch, finish."""
+        """Start, watch and finish the task."""
         super().run(tmp, task_vars)
         self._vars = task_vars or {}
         started = self._module("start")
@@ -94,13 +94,16 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
 
     @staticmethod
     def _lost(outcome: watch.Outcome) -> dict[str, Any]:
-        """A host that is out of reach for too long."""
+        """Return the result for a host that was unreachable for too long."""
         told = {"unreachable": True, "msg": outcome.verdict.advice, "advice": NEXT["unreachable"]}
         return {**(outcome.lost or {}), **told}
 
     def _refused(self, started: dict[str, Any], plan: Mapping[str, Any] | None) -> dict[str, Any]:
-        """A start that failed; one that was refused because of a dead mount (it came with a plan) says whether that may
-        be touched, as a mount that dies later does."""
+        """Return the result of a failed start.
+
+        If the start was refused because of a dead mount (it has a plan), the result says whether the mount may be
+        touched, as for a mount that dies later.
+        """
         if plan is None or not started.get("failed") or self._task.check_mode:
             return started
         try:
@@ -110,7 +113,7 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         return {**started, "at_rest": self._wait_for_rest(plan, profile), "advice": NEXT["mount_dead"]}
 
     def _checkpoints_wanted(self) -> Checkpoints | None:
-        """The checkpoints of this task, where the option asks for some."""
+        """Return the checkpoints of this task, None without the option."""
         option, run_dir = self._task.args.get("checkpoint"), self._task.args.get("run_dir")
         wanted = edge_checkpoint.Wanted.of(option) if option and run_dir else None
         if wanted is None:
@@ -135,10 +138,10 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         return edge_checkpoint.checkpoints(wanted, host, str(run_dir), emit, time.time)
 
     def _bring_to_safety(self, task: str, *, failed: bool, mount_died: bool) -> None:
-        """Between two steps what is due is brought to safety, and after an analysis that failed whatever it reached.
+        """Download a due checkpoint between two steps; after a failed analysis, download one in any case.
 
-        Not what a sick mount may have made of the library; and all of it is brought home after a Sonic analysis that
-        went well, for that is the last step.
+        Not after a mount failure, which may have damaged the library; nor after a successful Sonic analysis, because it
+        is the last step and its result is downloaded anyway.
         """
         if self._checkpoints is None:
             return
@@ -156,14 +159,14 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         outcome: watch.Outcome,
         recent: list[Sample],
     ) -> tuple[watch.Outcome, list[Sample]]:
-        """What a plugin still does after the first watching; it may add to `result` and give a later outcome."""
+        """Return a later outcome, after further steps of a plugin; it may add to `result`."""
         del plan, profile, result
         return outcome, recent
 
     def _wait_for_rest(self, plan: Mapping[str, Any], profile: profiles.Profile) -> bool:
-        """After a mount died: wait until no worker of Plex runs, because remounting under I/O has frozen machines.
+        """Wait after a mount failure until no worker of Plex runs, because remounting under I/O has frozen machines.
 
-        False when they still run after the profile's patience; then nobody may touch the mount.
+        Returns False when workers still run at the end of the profile's time; then the mount must not be touched.
         """
         display, host = Display(), self._task_host()
         end = time.time() + min(profile.stall_after, 900.0)
@@ -171,7 +174,7 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         if self._task.args.get("token"):
             args["token"] = self._task.args["token"]
         quiet = looks = 0
-        # Looks count too: on a slow line one of them may take longer than the patience of a short profile.
+        # A minimum number of samples: on a slow connection one sample may take longer than a short profile waits.
         while time.time() < end or looks < RESTING_LOOKS:
             looks += 1
             try:
@@ -183,7 +186,7 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
             busy = [process.kind for process in sample.of_kind(*WORKER_KINDS)]
             quiet = 0 if busy or sample.processes_error else quiet + 1
             if quiet >= 2:
-                display.display(f"[{host}] no worker of Plex runs any more: the mount can be touched")
+                display.display(f"[{host}] no worker of Plex runs any more; the mount can be touched")
                 return True
             if busy:
                 display.display(f"[{host}] waiting for {', '.join(sorted(set(busy)))} to end")
@@ -193,20 +196,20 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
     def _result(
         self, result: dict[str, Any], outcome: watch.Outcome, finished: dict[str, Any], profile: profiles.Profile
     ) -> dict[str, Any]:
-        """What the task returns; a verdict that is neither complete nor idle fails with its advice."""
+        """Return the task's result; a verdict other than complete or idle fails with its advice."""
         del profile
         bad = outcome.verdict.state not in (verdict.COMPLETE, verdict.IDLE)
         merged = {**result, **{key: value for key, value in finished.items() if key != "invocation"}}
         merged["changed"] = self._counted(merged.get("before")) != self._counted(merged.get("after"))
-        # What finish found, such as a wrong trash, is said too.
+        # Report also what finish found, such as unexpected items in the trash.
         words = [self._words(outcome)] if bad else []
         words += [merged.get("msg", "")] if merged.get("failed") else []
         dead = outcome.verdict.reason == "mount_dead" or bool(merged.get("mount_sick"))
         if dead:
             words.append(
-                "No worker of Plex runs any more, so the mount can be made again."
+                "No worker of Plex runs any more, so the remote can be mounted again."
                 if result.get("at_rest")
-                else "Workers of Plex still run; do not touch the mount before they have ended."
+                else "Workers of Plex still run. Do not touch the mount before they have ended."
             )
         if words:
             advice = NEXT["mount_dead"] if dead else self._advice(outcome)
@@ -215,7 +218,7 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
 
     @staticmethod
     def _counted(counts: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Counts without what changes by looking."""
+        """Return the counts without the fields that change with every count."""
         return {key: value for key, value in (counts or {}).items() if key not in ("signature", "seconds")}
 
     def _words(self, outcome: watch.Outcome) -> str:
@@ -223,12 +226,12 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         advice = outcome.verdict.advice
         if (
             outcome.verdict.next_step == verdict.START_AGAIN
-        ):  # not this time: it was done as often as the profile allows
+        ):  # the step was not taken: it was done as often as the profile allows
             advice = advice.replace("is started again", f"was started again {outcome.task.restarts} times")
         return f"{outcome.task.kind} is {outcome.verdict.state.replace('_', ' ')}: {reason}. {advice}"
 
     def _advice(self, outcome: watch.Outcome) -> str:
-        """What to do about a failure, in a line."""
+        """Return the next step after a failure, as one line."""
         return NEXT.get(outcome.verdict.reason, outcome.verdict.advice)
 
     def _module(self, step: str, **more: Any) -> dict[str, Any]:
@@ -236,12 +239,12 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         return dict(self._execute_module(module_name=self.MODULE, module_args=args, task_vars=self._vars))
 
     def _arguments(self, step: str) -> dict[str, Any]:
-        """The task's arguments, as the module gets them for one step."""
+        """Return the module's arguments for one step of the task."""
         del step
         return {key: value for key, value in self._task.args.items() if key != "checkpoint"}
 
     def _keep(self, name: str, key: str, value: Any) -> str:
-        """Put `value` under `key` into <run_dir>/NAME, a JSON object of mode 0600; its path, '' without a run."""
+        """Write `value` under `key` to RUN_DIR/NAME, a JSON object of mode 0600; returns its path, '' without a run."""
         folder = self._task.args.get("run_dir")
         if not folder:
             return ""
@@ -259,7 +262,7 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         return str(path)
 
     def _settle(self, plan: Mapping[str, Any], recent: list[Sample]) -> watch.Outcome:
-        """Wait until the server is calm; that it is not in time is told, not failed."""
+        """Wait until the server is calm; a timeout is reported and does not fail."""
         profile = profiles.resolve(
             plan["profile"], "stabilise", plan["section_type"], {**plan["profile_overrides"], "timeout": 1800}
         )
@@ -319,7 +322,7 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
             hourly_price=plan["hourly_price"],
             currency=plan["currency"],
             seed=recent,
-            # Never while a scan runs: a mount that dies then must be seen within two samples.
+            # Not during a scan, where a dead mount must be detected within two samples.
             between=between if work is not None and plan["task"] in LONG else None,
         )
         outcome = watcher.run()
@@ -331,7 +334,7 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         return outcome, watcher.recent()
 
     def _look(self, plan: Mapping[str, Any], profile: profiles.Profile, batch: list[Sample]) -> None:
-        """A plugin that wants to see each sample overrides this."""
+        """Handle each sample; overridden by plugins."""
 
     def _task_host(self) -> str:
         return str(self._vars.get("inventory_hostname", "plex"))
@@ -346,11 +349,11 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
             edge_line.reconnect(self._connection)
             raise watch.SampleMissed(str(result.get("msg", "unreachable"))[:200], result)
         if result.get("failed") or not result.get("samples"):
-            raise watch.SampleMissed(str(result.get("msg", "plex_sample gave no sample"))[:200], result)
+            raise watch.SampleMissed(str(result.get("msg", "plex_sample returned no sample"))[:200], result)
         return [Sample.from_dict(sample) for sample in result["samples"]]
 
     def _act(self, step: str, task: str) -> bool:
-        """Carry out a verdict's step; False when it could not be. A wait for calm has nothing to start again."""
+        """Carry out a verdict's step; returns False if that failed. A wait for calm cannot be started again."""
         steps = {
             verdict.START_AGAIN: ("again",),
             verdict.CANCEL_SCAN: ("cancel",),

@@ -1,9 +1,9 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""The private rclone configuration of the exchange, made on the controller: the remote that `plexburst_transfer_remote`
-names, what that wraps, and a crypt over it that encrypts contents and names with a passphrase of the user's.
+"""The relay's private rclone configuration, made on the controller.
 
-Text in, text or sentences out, but for `passphrase` and `obscured`, which read a file and call rclone.
+It has the remote of `plexburst_transfer_remote`, the remotes that it wraps, and a crypt over it that encrypts contents
+and names with the user's passphrase. Pure functions, except `passphrase` (reads a file) and `obscured` (runs rclone).
 """
 
 from __future__ import annotations
@@ -24,41 +24,39 @@ from .rclone_conf import (
 )
 
 CRYPT = "plexburst-exchange-crypt"
-"""The name of the crypt, and the root of everything that the exchange holds."""
+"""Name of the crypt, the root of all files in the relay."""
 SHORTEST_PASSPHRASE = 16
 OBSCURE_TIMEOUT = 30.0
 
 
 def passphrase(path: str) -> str:
-    """The passphrase in a file that only its owner can read.
+    """Return the passphrase in a file that only its owner can read.
 
-    :raises RcloneConfError: missing, readable by others, or too short to keep anybody out.
+    :raises RcloneConfError: the file is missing, readable by others, or its passphrase is too short.
     """
     file = Path(path).expanduser()
-    advice = f"Make one with `(umask 077; openssl rand -base64 30 > {file})`, and keep a copy of it."
+    advice = f"Create one with `(umask 077; openssl rand -base64 30 > {file})`, and keep a copy of it."
     try:
         mode = file.stat().st_mode & 0o077
         lines = file.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise RcloneConfError(f"The file of the exchange's passphrase, {file}, does not exist. {advice}") from None
+        raise RcloneConfError(f"The relay's passphrase file {file} does not exist. {advice}") from None
     except (OSError, ValueError) as error:
-        raise RcloneConfError(f"The file of the exchange's passphrase, {file}, cannot be read: {error}.") from None
+        raise RcloneConfError(f"The relay's passphrase file {file} cannot be read: {error}.") from None
     if mode:
-        raise RcloneConfError(
-            f"The file of the exchange's passphrase, {file}, can be read by others. Do `chmod 600 {file}`."
-        )
+        raise RcloneConfError(f"The relay's passphrase file {file} can be read by others. Run `chmod 600 {file}`.")
     if len(lines) != 1 or len(lines[0].strip()) < SHORTEST_PASSPHRASE:
         raise RcloneConfError(
-            f"Expected one line of at least {SHORTEST_PASSPHRASE} characters in {file}, the exchange's passphrase; "
+            f"Expected one line of at least {SHORTEST_PASSPHRASE} characters in the relay's passphrase file {file}; "
             f"found {len(lines)} lines{f' of {len(lines[0].strip())} characters' if len(lines) == 1 else ''}. {advice}"
         )
     return lines[0].strip()
 
 
 def obscured(rclone: str, secret: str) -> str:
-    """The secret in the form that rclone.conf wants. It goes to rclone's standard input, never into an argument.
+    """Return the secret in the form of rclone.conf. It is passed on rclone's standard input, never as an argument.
 
-    :raises RcloneConfError: rclone is missing or refuses.
+    :raises RcloneConfError: rclone is missing or fails.
     """
     try:
         done = subprocess.run(
@@ -70,29 +68,29 @@ def obscured(rclone: str, secret: str) -> str:
             "works."
         ) from error
     if done.returncode != 0 or not done.stdout.strip():
-        # What it was given may be in what it says.
+        # Its output is not quoted because it may contain the secret.
         raise RcloneConfError(
-            f"`{rclone} obscure` failed with exit code {done.returncode}; rclone 1.60 or newer is needed."
+            f"`{rclone} obscure` failed with exit code {done.returncode}. rclone 1.60 or newer is needed."
         )
     return done.stdout.decode().strip()
 
 
 def exchange_sections(text: str, remote: str) -> dict[str, Section]:
-    """The sections of an rclone.conf that the exchange needs.
+    """Return the sections of an rclone.conf that the relay needs.
 
     :raises RcloneConfError: the remote is unknown, or would not work on another machine.
     """
     sections = subset(parse(text), [remote])
     trouble = problems(sections.values())
     if CRYPT in sections:
-        trouble.append(f"[{CRYPT}] is a name that plexburst needs for itself.")
+        trouble.append(f"The name [{CRYPT}] is reserved by plexburst.")
     if trouble:
-        raise RcloneConfError("The rclone.conf cannot be used for the exchange: " + " ".join(trouble))
+        raise RcloneConfError("The rclone.conf cannot be used for the relay: " + " ".join(trouble))
     return sections
 
 
 def exchange_config(sections: Mapping[str, Section], remote: str, obscured_passphrase: str) -> str:
-    """The text of the private rclone.conf; it holds secrets."""
+    """Return the text of the private rclone.conf; it contains secrets."""
     lines = (
         "type = crypt",
         f"remote = {remote}",
@@ -104,7 +102,7 @@ def exchange_config(sections: Mapping[str, Section], remote: str, obscured_passp
 
 
 def within(text: str, remote: str, media: Iterable[str]) -> str:
-    """The first of the `media` remotes in whose folder `remote` lies; empty when it lies in none.
+    """Return the first of the `media` remotes whose folder contains `remote`; empty without one.
 
     Remotes are followed through what they wrap; two names for one S3 endpoint are the same place.
     """
@@ -114,7 +112,7 @@ def within(text: str, remote: str, media: Iterable[str]) -> str:
         for theirs in _ways(sections, other, ()):
             known = dict(theirs)
             for way in ways:
-                # The first place that both ways have in common decides: below a crypt, paths cannot be compared.
+                # The first place that both ways share decides, because paths below a crypt cannot be compared.
                 path, folder = next(((path, known[place]) for place, path in way if place in known), ("", None))
                 if folder is not None and (folder in ("", path) or path.startswith(folder + "/")):
                     return other
@@ -122,7 +120,7 @@ def within(text: str, remote: str, media: Iterable[str]) -> str:
 
 
 def _ways(sections: Mapping[str, Section], remote: str, passed: Sequence[str]) -> list[list[tuple[str, str]]]:
-    """Each way from a remote down to where its data are, as (place, path) from step to step."""
+    """Return each way from a remote down to its data, as a list of (place, path)."""
     goal = target(remote)
     path = "/".join(part for part in goal.path.split("/") if part)
     section = sections.get(goal.name)
@@ -145,7 +143,7 @@ def _place(section: Section) -> str:
 
 
 def _plain(section: Section) -> bool:
-    """Whether a path below it is the same path below what it wraps."""
+    """Return whether a path below the remote is the same path below the wrapped remote."""
     encrypted = section.type == "crypt" and section.options.get("filename_encryption") != "off"
     return not encrypted and section.type != "combine"
 

@@ -1,9 +1,9 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Secrets are masked in everything a run writes down.
+"""Mask secrets in everything that a run writes.
 
-Two nets: the exact values, read from the files that the settings name and from the environment; and the forms in
-which tokens appear in logs, for those that nobody named (the tokens of Plex servers).
+Two methods: exact values, read from the environment and the files named in the settings; and patterns of tokens in
+logs, for values that no setting names (tokens of Plex servers).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import yaml
 
 MASK = "********"
 _SHORTEST = 8
-"""A shorter value is no secret, and masking it would spoil the text."""
+"""Shorter values are not masked: they are not secrets, and masking them would make the text unreadable."""
 
 _SECRET_WORDS = ("pass", "secret", "token", "key", "client_id", "authorization")
 _FORMS = (
@@ -34,19 +34,19 @@ _FORMS = (
 
 
 class Masker:
-    """Replaces secrets in text and in nested values."""
+    """Masks secrets in text and in nested values."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets: list[str] = []
         self.add(secrets)
 
     def add(self, secrets: Iterable[str]) -> None:
-        """Learn further exact values; those under eight characters are left alone."""
+        """Add exact values; values under eight characters are ignored."""
         known = {*self._secrets, *(secret for secret in secrets if len(secret) >= _SHORTEST)}
         self._secrets = sorted(known, key=len, reverse=True)
 
     def text(self, text: str) -> str:
-        """``text`` with every secret replaced."""
+        """Return ``text`` with every secret replaced."""
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         for form in _FORMS:
@@ -54,7 +54,7 @@ class Masker:
         return text
 
     def value(self, value: Any) -> Any:
-        """The same value with every string in it masked."""
+        """Return the value with all its strings masked."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
@@ -65,10 +65,10 @@ class Masker:
 
 
 def secrets_of(settings: Mapping[str, Any], environ: Mapping[str, str]) -> set[str]:
-    """The secret values that the settings' files and the environment hold.
+    """Return the secret values in the settings' files and the environment.
 
-    A file that does not exist holds none; one that cannot be read or parsed raises OSError or ValueError, because
-    going on would mean writing logs that may hold its secrets.
+    A missing file is ignored. Raises OSError or ValueError when a file cannot be read or parsed, because the logs
+    could then contain its secrets.
     """
     found = {
         value
@@ -80,7 +80,7 @@ def secrets_of(settings: Mapping[str, Any], environ: Mapping[str, str]) -> set[s
         found.update(token_file.read_text(encoding="utf-8").split())
     password_file = Path(settings.get("transfer_password_file") or "/nonexistent")
     if password_file.is_file():
-        found.add(password_file.read_text(encoding="utf-8").strip())  # a passphrase may have several words
+        found.add(password_file.read_text(encoding="utf-8").strip())  # a passphrase may contain spaces
     rclone = Path(settings.get("rclone_config") or "/nonexistent").expanduser()
     if rclone.is_file():
         found.update(_rclone_secrets(rclone))
@@ -95,10 +95,10 @@ def _rclone_secrets(path: Path) -> set[str]:
     try:
         parser.read_string(path.read_text(encoding="utf-8"))
     except configparser.Error as error:
-        # An encrypted rclone.conf is no INI file; its content is of no use to anyone who reads it.
+        # An encrypted rclone.conf is not an INI file, and its content need not be masked.
         if path.read_text(encoding="utf-8").startswith("# Encrypted rclone configuration File"):
             return set()
-        raise ValueError(f"{path} is no rclone configuration: {error.message}") from error
+        raise ValueError(f"{path} is not an rclone configuration: {error.message}") from error
     return {
         value
         for section in parser.sections()
@@ -111,7 +111,7 @@ def _scaleway_secrets(path: Path) -> set[str]:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML file, as a Scaleway configuration must be.") from error
+        raise ValueError(f"{path} is not valid YAML. A Scaleway configuration must be a YAML file.") from error
     if not isinstance(loaded, dict):
         return set()
     profiles = loaded.get("profiles") or {}

@@ -1,14 +1,14 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""rclone.conf as text: parse it, take the part that named remotes need, say what would not work elsewhere.
+"""Functions on the text of an rclone.conf: parse it, select remotes, report options that only work on the controller.
 
-Only the remote that holds the media, and whatever it wraps (crypt over alias over s3, …), may leave the controller.
-Everything here is pure: text in, text or sentences out; no file is read and rclone is not called. A module on the
-indexer needs part of it, so it works with Python 3.9.
+Only the remotes of the media, and the remotes that these wrap (crypt over alias over s3, …), may leave the
+controller. Pure functions: no file is read and rclone is not called. A module on the indexer uses part of them, so
+Python 3.9 is supported.
 
 The file format is that of rclone's own parser (goconfig): ``[name]`` lines, ``key = value`` lines, ``#`` and ``;``
-comments. A section's lines are kept as they were read, so that what rclone sees on the other machine is byte for byte
-what it sees here; Python's configparser would lower-case keys and trip over ``%``.
+comments. A section's lines are kept unchanged, so that rclone reads exactly the same lines on the other machine;
+Python's configparser would lower-case keys and fail on ``%``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-# Options that hold other remotes, by backend type (rclone.org/docs, pages of these backends).
+# Options that name other remotes, by backend type (rclone.org/docs, pages of these backends).
 ONE_REMOTE = "remote"
 MANY_REMOTES = "upstreams"
 WRAPPERS: Mapping[str, str] = {
@@ -47,7 +47,7 @@ FILE_OPTIONS = frozenset(
     }
 )
 
-# Options whose value must never be shown. Anything whose name contains one of the words is masked as well.
+# Options whose value must never be shown. Options whose name contains one of these words are masked as well.
 SECRET_WORDS = ("secret", "pass", "token", "key", "credential", "auth", "sas_url", "cookie")
 NOT_SECRET = frozenset({"env_auth", "auth_url", "token_url", "key_file", "sse_customer_algorithm", "auth_version"})
 MASK = "********"
@@ -56,14 +56,14 @@ ENCRYPTED_MARK = "RCLONE_ENCRYPT_V"
 
 
 class RcloneConfError(ValueError):
-    """The rclone configuration cannot be used; the message is a sentence for the user and holds no secret."""
+    """The rclone configuration cannot be used; the message is a sentence for the user and contains no secret."""
 
 
 @dataclass(frozen=True)
 class Section:
     """One remote of an rclone.conf.
 
-    name: as in ``[name]``; options: key → value, in file order; lines: the lines after the heading, untouched.
+    name: as in ``[name]``; options: key → value, in file order; lines: the unchanged lines after the heading.
     """
 
     name: str
@@ -72,13 +72,13 @@ class Section:
 
     @property
     def type(self) -> str:
-        """The backend, e.g. ``s3`` or ``crypt``; empty when the section does not say."""
+        """Return the backend, such as ``s3`` or ``crypt``; empty when the section has no type."""
         return self.options.get("type", "")
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a ``remote:path`` string points to: a section's name, or (name empty) something with no section.
+    """Target of a ``remote:path`` string: a section's name, or an empty name without a section.
 
     kind: ``named`` (a section), ``local`` (a path of the machine), ``backend`` (``:s3,option=…:path``, no section).
     """
@@ -89,15 +89,15 @@ class Target:
 
 
 def parse(text: str) -> dict[str, Section]:
-    """Read an rclone.conf into its sections, by name, in file order.
+    """Return the sections of an rclone.conf by name, in file order.
 
-    :raises RcloneConfError: encrypted file, a line outside any section or not ``key = value``, a name twice.
+    :raises RcloneConfError: encrypted file, line outside a section or not ``key = value``, duplicate name.
     """
     if ENCRYPTED_MARK in text:
         raise RcloneConfError(
-            "This rclone.conf is encrypted with a password, so single remotes cannot be taken out of it. "
-            "Write the remote for the media into a file of its own (`rclone config show REMOTE > FILE`, mode 0600) "
-            "and point plexburst_rclone_config at it."
+            "The rclone.conf is encrypted with a password, so single remotes cannot be read from it. "
+            "Write the remote of the media to a separate file (`rclone config show REMOTE > FILE`, mode 0600) "
+            "and set plexburst_rclone_config to that file."
         )
     sections: dict[str, Section] = {}
     name = ""
@@ -118,7 +118,7 @@ def parse(text: str) -> dict[str, Section]:
             if not name:
                 raise RcloneConfError(f"Line {number} of the rclone.conf is a heading without a name.")
             if name in sections:
-                raise RcloneConfError(f"The rclone.conf has the remote [{name}] twice (again at line {number}).")
+                raise RcloneConfError(f"The rclone.conf defines the remote [{name}] twice (again at line {number}).")
             continue
         if not line or line.startswith(("#", ";")):
             if name:
@@ -126,12 +126,12 @@ def parse(text: str) -> dict[str, Section]:
             continue
         if not name:
             raise RcloneConfError(
-                f"Line {number} of the rclone.conf stands before the first [remote] heading. Is this an rclone.conf?"
+                f"Line {number} of the rclone.conf is before the first [remote] heading. Check the file's format."
             )
         key, equals, value = line.partition("=")
         if not equals or not key.strip():
-            # The line itself may be (part of) a secret: it is not quoted.
-            raise RcloneConfError(f"Line {number} of the rclone.conf, in [{name}], is not of the form key = value.")
+            # The line is not quoted because it may be (part of) a secret.
+            raise RcloneConfError(f"Line {number} of the rclone.conf, in [{name}], does not have the form key = value.")
         options[key.strip()] = value.strip()
         lines.append(raw)
     close()
@@ -139,13 +139,13 @@ def parse(text: str) -> dict[str, Section]:
 
 
 def render(sections: Iterable[Section]) -> str:
-    """Write sections as an rclone.conf; each ends with an empty line, the text ends with one newline."""
+    """Return sections as text of an rclone.conf, separated by empty lines, with one newline at the end."""
     blocks = ["\n".join((f"[{section.name}]", *section.lines)) for section in sections]
     return "\n\n".join(blocks) + "\n" if blocks else ""
 
 
 def target(remote: str) -> Target:
-    """Say what a ``remote:path`` string points to. Connection strings (``name,option=value:path``) are understood."""
+    """Return the target of a ``remote:path`` string or connection string (``name,option=value:path``)."""
     if remote.startswith(":"):
         return Target("backend", "", _after_connection(remote[1:]))
     if remote.startswith(("/", "./", "../")) or ":" not in remote:
@@ -157,7 +157,7 @@ def target(remote: str) -> Target:
 
 
 def _after_connection(remote: str) -> str:
-    """The path of a connection string: what follows the first colon that is not inside quotes."""
+    """Return the path of a connection string: the text after the first colon outside quotes."""
     quote = ""
     for position, char in enumerate(remote):
         if quote:
@@ -170,7 +170,7 @@ def _after_connection(remote: str) -> str:
 
 
 def wrapped(section: Section) -> list[str]:
-    """The ``remote:path`` strings a section stands on; empty for a backend that holds data itself."""
+    """Return the ``remote:path`` strings that a section wraps; empty for a backend that stores data itself."""
     option = WRAPPERS.get(section.type)
     if option is None:
         return []
@@ -179,7 +179,7 @@ def wrapped(section: Section) -> list[str]:
         value = section.options.get("remotes", "")  # the option's name before rclone 1.52
         option = MANY_REMOTES
     if not value:
-        raise RcloneConfError(f"The remote [{section.name}] is a {section.type} without `{option}`: it wraps nothing.")
+        raise RcloneConfError(f"The remote [{section.name}] ({section.type}) has no `{option}`, so it wraps nothing.")
     if option == ONE_REMOTE:
         return [_unquoted(value)]
     parts = [part for row in csv.reader([value], delimiter=" ", skipinitialspace=True) for part in row if part]
@@ -193,7 +193,7 @@ def _unquoted(value: str) -> str:
 
 
 def _without_policy(upstream: str) -> str:
-    """A union's upstream without its ``:ro``, ``:nc`` or ``:writeback`` suffix."""
+    """Return a union's upstream without its suffix ``:ro``, ``:nc`` or ``:writeback``."""
     for suffix in (":ro", ":nc", ":writeback"):
         if upstream.endswith(suffix):
             return upstream[: -len(suffix)]
@@ -201,10 +201,10 @@ def _without_policy(upstream: str) -> str:
 
 
 def subset(sections: Mapping[str, Section], remotes: Sequence[str]) -> dict[str, Section]:
-    """The sections that the given remotes need: they themselves and all they wrap, in the order of the file.
+    """Return the sections of the given remotes and of all remotes that they wrap, in file order.
 
     :param remotes: remote names, or ``name:path`` strings as in the media setting.
-    :raises RcloneConfError: an unknown remote, one that stands on a local path, a circle of wrappers.
+    :raises RcloneConfError: unknown remote, remote on a local path, remotes that wrap each other in a circle.
     """
     needed: set[str] = set()
 
@@ -213,8 +213,8 @@ def subset(sections: Mapping[str, Section], remotes: Sequence[str]) -> dict[str,
         via = f" (wrapped by [{chain[-1]}])" if chain else ""
         if goal.kind == "local":
             raise RcloneConfError(
-                f"`{reference}`{via} is a path of this machine, not a remote: the indexer could not read it. "
-                "Name a remote of the rclone.conf, as in `media-s3:bucket`."
+                f"`{reference}`{via} is a local path, not a remote, so the indexer cannot read it. "
+                "Use a remote of the rclone.conf, as in `media-s3:bucket`."
             )
         if goal.kind == "backend":
             return
@@ -222,7 +222,7 @@ def subset(sections: Mapping[str, Section], remotes: Sequence[str]) -> dict[str,
             raise RcloneConfError(f"The remote [{goal.name}] wraps itself: {' → '.join((*chain, goal.name))}.")
         if goal.name not in sections:
             known = ", ".join(sorted(sections)) or "none"
-            raise RcloneConfError(f"The rclone.conf has no remote [{goal.name}]{via}. It has: {known}.")
+            raise RcloneConfError(f"The rclone.conf has no remote [{goal.name}]{via}. Its remotes are: {known}.")
         needed.add(goal.name)
         for inner in wrapped(sections[goal.name]):
             take(inner, (*chain, goal.name))
@@ -233,18 +233,18 @@ def subset(sections: Mapping[str, Section], remotes: Sequence[str]) -> dict[str,
 
 
 def problems(sections: Iterable[Section]) -> list[str]:
-    """What would not work once these sections are on another machine, as sentences; empty when all is well."""
+    """Return what would not work with these sections on another machine, as sentences."""
     found: list[str] = []
     for section in sections:
         found += [
-            f"[{section.name}] names a file of this machine in `{option}`; write the value itself into the rclone.conf."
+            f"[{section.name}] names a local file in `{option}`. Write the value itself to the rclone.conf."
             for option, value in section.options.items()
             if value and option in FILE_OPTIONS
         ]
         if section.options.get("env_auth", "").lower() == "true" and not section.options.get("access_key_id"):
             found.append(
-                f"[{section.name}] takes its credentials from this machine's environment (env_auth = true), "
-                "which the indexer does not have; write a read-only key pair into the rclone.conf."
+                f"[{section.name}] reads its credentials from the controller's environment (env_auth = true), "
+                "which the indexer does not have. Write a read-only key pair to the rclone.conf."
             )
         if not section.type:
             found.append(f"[{section.name}] has no `type`.")
@@ -252,19 +252,19 @@ def problems(sections: Iterable[Section]) -> list[str]:
 
 
 def secrets(sections: Iterable[Section]) -> list[str]:
-    """Every value that must not be shown, longest first (so that masking one never uncovers part of another)."""
+    """Return all values that must be masked, longest first so that masking one does not reveal part of another."""
     values = {
         value
         for section in sections
         for option, value in section.options.items()
         if value and option not in NOT_SECRET and any(word in option.lower() for word in SECRET_WORDS)
     }
-    # A value of three characters, or a plain `true`, would mask half of any message and protects nothing.
+    # Masking very short values, or `true`, would make messages unreadable and protect nothing.
     return sorted((value for value in values - {"true", "false"} if len(value) > 3), key=len, reverse=True)
 
 
 def mask(text: str, sections: Iterable[Section]) -> str:
-    """The text with every secret of the sections replaced by asterisks."""
+    """Return the text with all secrets of the sections replaced by asterisks."""
     for secret in secrets(sections):
         text = text.replace(secret, MASK)
     return text
@@ -272,10 +272,10 @@ def mask(text: str, sections: Iterable[Section]) -> str:
 
 @dataclass(frozen=True)
 class CopyResult:
-    """What one ``rclone sync --use-json-log`` did (or, with --dry-run, would do).
+    """The result of ``rclone sync --use-json-log`` (with --dry-run, what it would do).
 
-    transfers, deletes, checks: files (rclone counts a deletion among the checks, too); deleted_dirs: folders;
-    bytes: bytes; errors: what rclone and the remote said, in order, without repeats.
+    transfers, deletes, checks: files (rclone counts a deletion as a check, too); deleted_dirs: folders; bytes: bytes;
+    errors: messages of rclone and the remote, in order, without duplicates.
     """
 
     transfers: int
@@ -287,24 +287,24 @@ class CopyResult:
 
     @property
     def changed(self) -> bool:
-        """Whether a file or folder was (or would be) copied or deleted."""
+        """Return whether a file or folder was (or would be) copied or deleted."""
         return bool(self.transfers or self.deletes or self.deleted_dirs)
 
     @property
     def seen(self) -> int:
-        """Files that the remote holds."""
+        """Return the number of files on the remote."""
         return self.transfers + self.checks - self.deletes
 
 
 def log_errors(json_log: str) -> tuple[str, ...]:
-    """What went wrong, as the JSON log of any rclone command tells it; warnings are not among it."""
+    """Return the errors in the JSON log of an rclone command, without warnings."""
     return tuple(dict.fromkeys(_read_log(json_log)[1]))
 
 
 def cause(json_log: str) -> str:
-    """Why an rclone command failed, in one line; empty when it says nothing.
+    """Return why an rclone command failed, as one line; empty without a message.
 
-    Its last words are `Failed to …`; rclone 1.60 writes them as plain text, over several lines.
+    Its last message is `Failed to …`; rclone 1.60 writes it as plain text, on several lines.
     """
     said = log_errors(json_log)
     last = [number for number, line in enumerate(said) if "Failed to " in line]
@@ -313,7 +313,7 @@ def cause(json_log: str) -> str:
 
 
 def _read_log(json_log: str) -> tuple[Mapping[str, object] | None, list[str]]:
-    """The last statistics in a JSON log, None if there are none, and its errors in order."""
+    """Return the last statistics in a JSON log (None without any) and its errors in order."""
     stats: Mapping[str, object] | None = None
     errors: list[str] = []
     for line in json_log.splitlines():
@@ -334,15 +334,15 @@ def _read_log(json_log: str) -> tuple[Mapping[str, object] | None, list[str]]:
 
 
 def copy_result(json_log: str) -> CopyResult:
-    """Read the JSON log of an rclone sync. The last line with ``stats`` wins: rclone writes it when it ends.
+    """Return the result in the JSON log of an rclone sync: its last line with ``stats``, written at the end.
 
     Lines that are not JSON are kept as errors: rclone writes such lines only when it cannot even start.
 
-    :raises RcloneConfError: there is no line with stats although nothing failed, so the outcome is unknown.
+    :raises RcloneConfError: the log has neither stats nor errors, so the result is unknown.
     """
     stats, errors = _read_log(json_log)
     if stats is None and not errors:
-        raise RcloneConfError("rclone said neither what it copied nor what went wrong; its log is empty.")
+        raise RcloneConfError("rclone's log has neither statistics nor errors, so the result is unknown.")
     numbers = stats or {}
 
     def number(key: str) -> int:

@@ -1,15 +1,13 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Which checkpoint a run goes on from, whether it is good, and what becomes of it afterwards. On the controller.
+"""Selection, check and cleanup of the checkpoint that a run continues from. Runs on the controller.
 
-A checkpoint fits when it is of this home and its history, of the same Plex version and schema, of sections that are in
-this run, and of the same path mappings. What it leads to then is merged with home as it is now, as a pair that comes
-home is: base is the snapshot that went out to the indexer that was lost, theirs is the checkpoint's pair, ours is home
-now.
+A checkpoint fits when it has this home and its history, the same Plex version, schema and path mappings, and only
+sections of this run. Its pair is then merged with home's current pair, like a result: base is the snapshot uploaded to
+the lost indexer, theirs is the checkpoint's pair, ours is home's pair now.
 
-Path mappings that stay are part of a checkpoint, so they must be the same. Names that were the lost indexer's alone
-are taken back here, by what applying them to its base says: whatever the new indexer's names are is done to the merged
-pair.
+Path mappings that stay are part of a checkpoint, so they must be the same. Paths that only the lost indexer had are
+reverted here, with the journal of applying them to its base; the new indexer's paths are applied to the merged pair.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.run_folder import R
 
 @dataclass(frozen=True)
 class Asking:
-    """The run that would go on. `base`: folder of home's snapshot as it is now, with its manifest."""
+    """The run that wants to continue. `base`: folder with home's current snapshot and its manifest."""
 
     run_id: str
     machine_identifier: str
@@ -58,8 +56,10 @@ class Asking:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A checkpoint that fits. `chain`: the folders of the patches that lead to it; `before`: the manifest of what the
-    first leads from."""
+    """A checkpoint that fits.
+
+    `chain`: folders of the deltas up to it, in order; `before`: manifest of the base of the first delta.
+    """
 
     run: Path
     checkpoint: Checkpoint
@@ -68,12 +68,12 @@ class Candidate:
 
     @property
     def base(self) -> Path:
-        """The pair that went out to the indexer that was lost."""
+        """Return the folder of the snapshot uploaded to the lost indexer."""
         return _base_of(self.run)
 
     @property
     def gained(self) -> dict[str, int]:
-        """tracks that got Sonic data, tracks that lacked it (new ones included), and items that were found."""
+        """Return the counts: tracks that got Sonic data, tracks that lacked it (including new ones), new items."""
         was, now = checkpoint.reached(self.before), checkpoint.reached(self.checkpoint.patch.manifest)
         return {
             "tracks": max(0, now["sonic_done"] - was["sonic_done"]),
@@ -82,18 +82,18 @@ class Candidate:
         }
 
     def words(self) -> str:
-        """What need not be done again."""
+        """Return the checkpoint's name and what need not be done again, as text."""
         gained = self.gained
         found = (
             f"{gained['items']:,} new item{'s are' if gained['items'] > 1 else ' is'} known" if gained["items"] else ""
         )
         told = f"{gained['tracks']:,} of {gained['pending']:,} tracks need not be analysed again"
         what = [words for words in (told if gained["tracks"] else "", found) if words]
-        what = what or ["the media it had analysed need not be analysed again"]
+        what = what or ["media that were analysed need not be analysed again"]
         return f"the checkpoint of run {self.run.name} of {self.checkpoint.taken_at}: {', '.join(what)}"
 
     def plain(self) -> dict[str, Any]:
-        """As a task's result."""
+        """Return the checkpoint as a task's result."""
         return {
             "run": self.run.name,
             "number": self.checkpoint.number,
@@ -107,14 +107,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Refused:
-    """Why something of a run is not used, as a sentence."""
+    """The reason why a run's checkpoint is not used, as a sentence."""
 
     run: str
     words: str
 
 
 def find(runs_dir: Path, asking: Asking) -> tuple[list[Candidate], list[Refused]]:
-    """The checkpoints that fit, those of the newest run and the newest of a run first; and why others do not.
+    """Return the checkpoints that fit, newest run and newest checkpoint first, and the reasons why others do not.
 
     :raises PlexDatabaseError: home's own snapshot cannot be read.
     """
@@ -133,12 +133,12 @@ def find(runs_dir: Path, asking: Asking) -> tuple[list[Candidate], list[Refused]
 def open_first(
     candidates: Sequence[Candidate], destination: Path, asking: Asking, listing: Listing | None, limits: guard.Limits
 ) -> tuple[Candidate | None, list[Refused]]:
-    """Make the pair of the first candidate that is good, in `destination`; and why others are not.
+    """Create the pair of the first valid candidate in `destination`; returns it and the reasons against the others.
 
-    Good: it comes out whole, it holds no less than what went out, within the limits, and home's items are those of its
-    base. On the way there is one more copy of the pair where the lost indexer had names of its own.
+    Valid: the pair is complete, passes the loss check, and home's items are those of its base. If the lost indexer had
+    different paths, one more copy of the pair is needed temporarily.
 
-    :raises PlexDatabaseError: there is no space for it.
+    :raises PlexDatabaseError: there is not enough disk space.
     """
     refused: list[Refused] = []
     for candidate in candidates:
@@ -156,7 +156,7 @@ def open_first(
 
 
 def take_over(runs_dir: Path, run_id: str, taken: str) -> bool:
-    """Write down in both runs' folders that one has gone on from the other's checkpoint; whether that is news."""
+    """Record in both run folders that one run continues from the other's checkpoint; returns whether that changed."""
     old = RunFolder.open(runs_dir / taken)
     by = list(old.state().get("checkpoint", {}).get("taken_over_by", []))
     changed = RunFolder.open(runs_dir / run_id).record("checkpoint", {"gone_on_from": taken})
@@ -169,8 +169,10 @@ def take_over(runs_dir: Path, run_id: str, taken: str) -> bool:
 
 
 def spend(runs_dir: Path, run_id: str) -> list[str]:
-    """The run has brought its pair home: its checkpoints are needless, and so are those of the runs it went on from,
-    with what they lead from. Paths that were removed."""
+    """Remove the checkpoints of a run whose pair is downloaded, and of the runs it continued from, with their bases.
+
+    Returns the removed paths.
+    """
     run = RunFolder.open(runs_dir / run_id)
     removed = _forget(run, checkpoint_only=True)
     taken = run.state().get("checkpoint", {}).get("gone_on_from")
@@ -195,7 +197,7 @@ def _forget(run: RunFolder, *, checkpoint_only: bool) -> list[str]:
 
 
 def _tell(run: RunFolder) -> None:
-    """A run that is over has its summary already; what became of its checkpoint is added."""
+    """Add the use of the checkpoint to the existing summary of a run that is over."""
     path = run.path / "summary.json"
     if not path.is_file():
         return
@@ -214,7 +216,7 @@ def _base_of(run: Path) -> Path:
 
 
 def _runs(runs_dir: Path, but: str) -> Iterator[Path]:
-    """Runs that have a checkpoint and whose work is not at home, the newest first."""
+    """Return the runs that have a checkpoint and whose result is not at home, newest first."""
     if not runs_dir.is_dir():
         return
     for run in sorted(runs_dir.iterdir(), reverse=True):
@@ -237,7 +239,7 @@ def _of_run(
         return []
     why = _why_not(readable[-1], before, now, asking)
     if not why and patches.base_of(_base_of(run)) is None:
-        why = f"The snapshot that it leads from is not complete in {_base_of(run)} any more."
+        why = f"Its base snapshot in {_base_of(run)} is not complete any more."
     if why:
         refused.append(_not_used(run, why))
         return []
@@ -257,10 +259,10 @@ def _not_used(run: Path, why: object, number: int | None = None) -> Refused:
 
 
 def _why_not(one: Checkpoint, before: Mapping[str, Any], now: Mapping[str, Any], asking: Asking) -> str:
-    """Why a run's checkpoints do not fit, as a sentence; empty when they do."""
+    """Return the reason why a run's checkpoints do not fit, as a sentence; empty when they do."""
     about, manifest = one.about, one.patch.manifest
     if about.get("machine_identifier") != asking.machine_identifier:
-        return "It is of another home."
+        return "It belongs to another home."
     if before["plex_version"] != now["plex_version"]:
         return f"Home's Plex was {before['plex_version']} then and is {now['plex_version']} now."
     if manifest["schema_versions"] != now["schema_versions"]:
@@ -269,11 +271,11 @@ def _why_not(one: Checkpoint, before: Mapping[str, Any], now: Mapping[str, Any],
     had = {str(name) for name in about.get("sections") or ()}
     if wanted and (not had or had - wanted):
         return (
-            f"It holds work on {', '.join(sorted(had)) or 'all sections'}, and this run only has "
-            f"{', '.join(sorted(wanted))}: the rest would be lost. Leave plexburst_sections as it was to go on from it."
+            f"It contains work on {', '.join(sorted(had)) or 'all sections'}, but this run only has "
+            f"{', '.join(sorted(wanted))}: the rest would be lost. Set plexburst_sections as in that run to use it."
         )
     if _mappings(about.get("path_mappings") or ()) != _mappings(asking.path_mappings):
-        return "Its files were named by other plexburst_path_mappings than those of now."
+        return "It was made with other plexburst_path_mappings than this run's."
     return _of_another_history(before, now)
 
 
@@ -282,18 +284,18 @@ def _mappings(entries: Sequence[Mapping[str, Any]]) -> set[tuple[str, str]]:
 
 
 def _of_another_history(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Ids that home gave away since must be its own: neither an older database nor one that an indexer brought."""
+    """Return the reason if home's database was replaced since: by an older one or by another run's result."""
     sections = {section["id"]: section["uuid"] for section in now["sections"]}
     changed = [one["title"] for one in before["sections"] if sections.get(one["id"], one["uuid"]) != one["uuid"]]
     if changed:
-        return f"Home's section {changed[0]} is another one by now."
+        return f"Home's section {changed[0]} was replaced by another section since."
     for table in policy.MERGED:
         was, is_now = before.get("sequences", {}).get(table, 0), now.get("sequences", {}).get(table, 0)
         if is_now < was:
-            return f"Home has gone back to an older database since ({table} was at id {was}, is at {is_now})."
+            return f"Home was restored to an older database since ({table} was at id {was}, is at {is_now})."
         if is_now >= was + GAP:
             return (
-                f"Home has got another run's database since, or has grown too much ({table} was at id {was}, is at "
+                f"Home got another run's database since, or has grown too much ({table} was at id {was}, is at "
                 f"{is_now})."
             )
     return ""
@@ -303,13 +305,13 @@ def _require_space(destination: Path, candidate: Candidate) -> None:
     destination.mkdir(mode=0o700, parents=True, exist_ok=True)
     size = sum(int(entry["size"]) for entry in candidate.checkpoint.files.values())
     copies = 2 if candidate.checkpoint.about.get("indexer_path_mappings") else 1
-    require_space(destination, size * copies, f"Going on from {candidate.words()}")
+    require_space(destination, size * copies, f"Continuing from {candidate.words()}")
 
 
 def _open(
     candidate: Candidate, destination: Path, asking: Asking, listing: Listing | None, limits: guard.Limits
 ) -> str:
-    """Make and check the pair; why it is not good, empty when it is."""
+    """Create and check the pair; returns the reason why it is not valid, empty when it is."""
     about = candidate.checkpoint.about
     try:
         _require_same_items(candidate.base, asking.base)
@@ -332,7 +334,7 @@ def _open(
 
 
 def _require_same_items(before: Path, now: Path) -> None:
-    """An id that both have must be the same item: else home went back to a backup, and gave ids away again."""
+    """Return the reason if a shared id is another item: home was restored from a backup and reused ids."""
     with _both(before, now) as connection:
         count = number_of(
             connection,
@@ -342,7 +344,7 @@ def _require_same_items(before: Path, now: Path) -> None:
         )
     if count:
         raise PlexDatabaseError(
-            f"{count} of home's items are others by now than those with the same ids then: home went back to an older "
+            f"{count} of home's items differ from those with the same ids in its base: home was restored to an older "
             "database in between."
         )
 
@@ -356,8 +358,10 @@ def _both(before: Path, now: Path) -> Iterator[Any]:
 
 
 def _take_back_names(pair: Path, base: Path, moves: Mappings, names: Mappings) -> None:
-    """Give the files home's names again, as the lost indexer would have done at its end: its journal is gone with it,
-    but what was done to the base once is done to a copy of it again, and that writes the same journal."""
+    """Restore home's paths in the pair, as the lost indexer would have done at its end.
+
+    The indexer's journal is lost, but applying the mappings to a copy of the base writes the same journal.
+    """
     scratch = pair / "names"
     journal = scratch / "names.journal"
     try:

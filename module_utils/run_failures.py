@@ -1,6 +1,6 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""A task's failed result in words."""
+"""The message of a task's failed result."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _LONGEST = 4000
 
 
 def failure_message(result: Mapping[str, Any]) -> str:
-    """The sentence that says why; a generic one is completed by the failed item or by the end of stderr.
+    """Return the message of a failed task, never empty.
 
-    ``result`` is what the task returned. Never empty.
+    A generic message is completed by the failed item or by the end of stderr. ``result`` is what the task returned.
     """
     message = str(result.get("msg") or "").strip()
     for item in result.get("results") or ():
@@ -38,13 +38,13 @@ def failure_message(result: Mapping[str, Any]) -> str:
                 return _short(f"{message or 'The task failed'}{code}:\n{tail}")
     if not message:
         message = str(
-            result.get("censored") or result.get("reason") or "The task failed and said nothing; -vvv shows more."
+            result.get("censored") or result.get("reason") or "The task failed without a message; -vvv shows more."
         )
     return _short(message)
 
 
 def plain_task_name(name: str) -> str:
-    """The task's name without the role in front of it, as in ``plex_server : start | Wait``."""
+    """Return the task's name without the role: ``start | Wait`` for ``plex_server : start | Wait``."""
     return name.partition(" : ")[2] or name
 
 

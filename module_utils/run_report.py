@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """report.html: one static page about a run, from its summary and events.
 
-No script, no external resource; everything that comes from outside is escaped.
+No scripts, no external resources; all values are escaped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #ddd;vertical
 
 
 def render_report(summary: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> str:
-    """The page as text."""
+    """Return the page as text."""
     status = escape(str(summary["status"]))
     parts = [
         "<!doctype html>",

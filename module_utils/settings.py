@@ -1,9 +1,9 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Settings: what ``settings.yml`` specifies, and how a person's words become typed values.
+"""Settings: the specification in ``settings.yml``, and the conversion of variables to typed values.
 
-Extra vars arrive as strings (``-e plexburst_sections=Music``), surveys send strings, inventories send native values:
-all of them mean the same. Every problem is collected, so that a person mends all of them at once.
+Extra vars (``-e plexburst_sections=Music``) and surveys send strings, inventories native values; both are accepted.
+All problems are collected, so that they can be fixed at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex import profile
 
 PREFIX = "plexburst_"
 EXEMPT = frozenset({"plexburst_phase"})
-"""Names with our prefix that are not settings: a play's name of its phase."""
+"""Variables with the prefix that are not settings: a play's phase."""
 
 _TYPES = ("str", "int", "float", "bool", "choice", "path", "remote_path", "list", "dict")
 _TRUE = frozenset({"true", "yes", "on", "1", "y", "t"})
@@ -29,7 +29,7 @@ _FALSE = frozenset({"false", "no", "off", "0", "n", "f"})
 
 
 class SettingsError(ValueError):
-    """The specification file itself is wrong, or the values are: ``problems`` are sentences."""
+    """The specification file or the values are invalid; ``problems`` are sentences."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = list(problems)
@@ -37,7 +37,7 @@ class SettingsError(ValueError):
 
 
 class _Unfit(ValueError):
-    """A value that does not fit; the text says what was expected."""
+    """An invalid value; the text names what was expected and what was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def load_spec(path: Path) -> Spec:
 
 
 def given_names(variables: Mapping[str, Any]) -> list[str]:
-    """The names of variables that must be settings, sorted."""
+    """Return the names of all variables that must be settings, sorted."""
     return sorted(name for name in variables if name.startswith(PREFIX) and name not in EXEMPT)
 
 
@@ -122,12 +122,13 @@ def resolve(
     required: Sequence[str] | None = None,
     unresolved: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Typed values of all settings, keyed without the prefix.
+    """Return the typed values of all settings, keyed without the prefix.
 
-    ``variables`` may hold anything; only names that begin with ``plexburst_`` count. ``required`` names the settings
-    that must not be empty (None: those that the specification marks). ``project_dir`` is what relative controller
-    paths are meant from. ``unresolved`` are variables whose value could not be worked out: they are not called missing
-    on top of that. Raises SettingsError with every problem found.
+    Names in ``variables`` that do not begin with ``plexburst_`` are ignored. ``required`` names the settings that must
+    not be empty (None: those that the specification marks). Relative controller paths are relative to ``project_dir``.
+    ``unresolved`` are variables whose template failed; they are not reported as missing as well.
+
+    Raises SettingsError with all problems.
     """
     problems: list[str] = []
     values: dict[str, Any] = {}
@@ -147,7 +148,7 @@ def resolve(
     must = [name for name, setting in spec.settings.items() if setting.required] if required is None else list(required)
     for name in must:
         if name not in spec.settings:
-            problems.append(f"{name!r} is asked for as required, but settings.yml has no such setting.")
+            problems.append(f"{name!r} is listed in required, but settings.yml has no setting of that name.")
         elif name not in bad and values[name] in ("", [], {}, None):
             problems.append(f"{PREFIX}{name} is missing. {spec.settings[name].words}")
     if not bad:
@@ -160,23 +161,23 @@ def resolve(
 def _unknown(spec: Spec, variable: str) -> str:
     near = difflib.get_close_matches(variable.removeprefix(PREFIX), spec.settings, n=1, cutoff=0.5)
     hint = f" Did you mean {PREFIX}{near[0]}?" if near else ""
-    return f"{variable} is not a setting.{hint} settings.yml lists them all."
+    return f"{variable} is not a setting.{hint} settings.yml lists all settings."
 
 
 def _contradictions(values: Mapping[str, Any], must: Sequence[str]) -> list[str]:
-    """Values that are each fine, but not together."""
+    """Return the problems of values that are valid alone but not together."""
     problems: list[str] = []
     if values["provider"] == "scaleway" and not values["instance_types"]:
-        problems.append("plexburst_instance_types is empty: name at least one type, or set plexburst_provider to none.")
+        problems.append("plexburst_instance_types is empty. Name at least one type, or set plexburst_provider to none.")
     if values["provider"] == "none" and values["keep_instance"]:
-        problems.append("plexburst_keep_instance says nothing when plexburst_provider is none: no instance is made.")
+        problems.append("plexburst_keep_instance has no effect when plexburst_provider is none: there is no instance.")
     try:
         profiles.resolve(values["profile"], "scan", overrides=values["profile_overrides"])
     except ValueError as error:
         problems.append(f"plexburst_profile_overrides: {error}")
     if values["apply"] == "sonic":
         problems.extend(
-            f"plexburst_{name} leaves Sonic out, and with plexburst_apply=sonic nothing else comes home: choose one."
+            f"plexburst_{name} skips Sonic, but plexburst_apply=sonic installs only Sonic data. Set only one of them."
             for name in ("skip_sonic", "quick_test")
             if values[name]
         )
@@ -186,12 +187,12 @@ def _contradictions(values: Mapping[str, Any], must: Sequence[str]) -> list[str]
         problems.append(f"plexburst_install_window: {error}")
     paths = [entry["path"] for entry in values["media"]]
     problems.extend(
-        f"plexburst_media: the path {path!r} must be absolute, as Plex at home sees it."
+        f"plexburst_media: the path {path!r} is not absolute; expected the path that Plex at home has for it."
         for path in paths
         if not path.startswith("/")
     )
     problems.extend(
-        f"plexburst_media: the path {path!r} is named twice." for path in sorted(set(paths)) if paths.count(path) > 1
+        f"plexburst_media: the path {path!r} is listed twice." for path in sorted(set(paths)) if paths.count(path) > 1
     )
     problems.extend(
         f"plexburst_media: the remote {entry['remote']!r} has no colon; expected the form `remote:bucket/folder`."
@@ -200,10 +201,10 @@ def _contradictions(values: Mapping[str, Any], must: Sequence[str]) -> list[str]
     )
     if values["transfer"] == "s3" or values["transfer_remote"]:
         problems.extend(
-            f"{PREFIX}{name} is missing: the exchange needs it. {words}"
+            f"{PREFIX}{name} is missing. The relay needs it. {words}"
             for name, words in (
-                ("transfer_remote", "Name an rclone remote and path that Plex does not scan."),
-                ("transfer_password_file", "Name a file, readable by you only, that holds a passphrase."),
+                ("transfer_remote", "Set it to an rclone remote and a path that Plex does not scan."),
+                ("transfer_password_file", "Set it to a file with a passphrase that only you can read."),
             )
             if not values[name]
         )
@@ -215,7 +216,7 @@ def _contradictions(values: Mapping[str, Any], must: Sequence[str]) -> list[str]
         if runtime != "process" or not {"media", "home_config_dir"} & set(must):
             continue
         problems.extend(
-            f"{PREFIX}{side}_{what} is missing: the runtime process needs it."
+            f"{PREFIX}{side}_{what} is missing. The runtime `process` needs it."
             for what in ("plex_command", "plex_sqlite")
             if not values[f"{side}_{what}"]
         )
@@ -223,7 +224,7 @@ def _contradictions(values: Mapping[str, Any], must: Sequence[str]) -> list[str]
 
 
 def _convert(setting: Setting, value: Any, project_dir: Path) -> Any:
-    """The typed value; raises _Unfit with what was expected and what was found."""
+    """Return the typed value; raises _Unfit with what was expected and what was found."""
     converters: Mapping[str, Callable[[], Any]] = {
         "bool": lambda: _bool(value),
         "int": lambda: int(_number(setting, value, whole=True)),
@@ -248,12 +249,12 @@ def _path(text: str, project_dir: Path) -> str:
     try:
         return str(project_dir / Path(text).expanduser()) if text else ""
     except RuntimeError:
-        raise _Unfit(f"{text!r} names the home folder of a user who does not exist.") from None
+        raise _Unfit(f"{text!r} is the home folder of a user that does not exist.") from None
 
 
 def _remote_path(text: str) -> str:
     if text and not text.startswith(("/", "~")):
-        raise _Unfit(f"expected an absolute path on that host, or one that begins with ~; found {text!r}.")
+        raise _Unfit(f"expected an absolute path on that host, or a path that begins with ~; found {text!r}.")
     return text
 
 
@@ -262,7 +263,7 @@ def _text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, (str, int, float)):
         return str(value).strip()
-    raise _Unfit(f"expected a word; found {_found(value)}.")
+    raise _Unfit(f"expected a string; found {_found(value)}.")
 
 
 def _bool(value: Any) -> bool:
@@ -295,7 +296,7 @@ def _number(setting: Setting, value: Any, *, whole: bool) -> float:
 
 
 def _list(value: Any) -> list[Any]:
-    """A list, also from ``Music``, ``Music,Movies``, ``["Music"]`` or ``[{"remote": "a:b", "path": "/c"}]``."""
+    """Return a list, also from ``Music``, ``Music,Movies``, ``["Music"]`` or ``[{"remote": "a:b", "path": "/c"}]``."""
     if isinstance(value, str):
         text = value.strip()
         if text.startswith(("[", "{")):
@@ -308,7 +309,7 @@ def _list(value: Any) -> list[Any]:
         return list(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return [value]
-    raise _Unfit(f"expected a list, or words separated by commas; found {_found(value)}.")
+    raise _Unfit(f"expected a list, or values separated by commas; found {_found(value)}.")
 
 
 def _dict(value: Any) -> Mapping[Any, Any]:
@@ -329,13 +330,13 @@ def _dict(value: Any) -> Mapping[Any, Any]:
 
 
 def _parsed(text: str, expected: str) -> Any:
-    """``text`` as JSON, else as YAML's flow style (what a shell leaves of quotes)."""
+    """Return ``text`` parsed as JSON, else as YAML's flow style (a shell may have removed quotes)."""
     try:
         return json.loads(text)
     except ValueError:
         try:
             return yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):  # ValueError: a date that no calendar has
+        except (yaml.YAMLError, ValueError):  # ValueError: an invalid date
             raise _Unfit(f"expected {expected}; {text!r} is neither JSON nor YAML.") from None
 
 
@@ -348,16 +349,16 @@ def _element(setting: Setting, entry: Any) -> Any:
 
 
 def _entry(setting: Setting, entry: Mapping[Any, Any]) -> dict[str, Any]:
-    """One dict of a list of dicts, checked against ``setting.keys``."""
+    """Return one dict of a list of dicts, checked against ``setting.keys``."""
     unknown = sorted(str(key) for key in entry if key not in setting.keys)
     if unknown:
-        raise _Unfit(f"each entry has {', '.join(setting.keys)}; found also {', '.join(unknown)}.")
+        raise _Unfit(f"each entry has the keys {', '.join(setting.keys)}; found also {', '.join(unknown)}.")
     result: dict[str, Any] = {}
     for key, what in setting.keys.items():
         if key in entry:
             result[key] = _bool(entry[key]) if what["type"] == "bool" else _text(entry[key])
         elif what.get("required"):
-            raise _Unfit(f"each entry needs {key!r}; found {_found(entry)}.")
+            raise _Unfit(f"each entry needs the key {key!r}; found {_found(entry)}.")
         else:
             result[key] = what["default"]
     return result

@@ -1,11 +1,11 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""How much memory, disk and CPU rclone's mounts and Plex's container may take on a machine of a given size.
+"""Limits of memory, disk and CPU for rclone's mounts and Plex's container, by the size of the machine.
 
-The prior scripts had a fixed table per profile. Two of its rows did not fit the machines they were made for
-(`--memory 4g` on a DEV1-S of 2 GiB; `--cpus 4.0` on a DEV1-M of 3 CPUs, which Docker refuses), and its buffers
-(512 MiB times every open file) could fill any machine. Here everything is computed from what the machine really has,
-and the sum is kept below it: system reserve + rclone + Plex ≤ memory.
+The prior scripts had a fixed table per profile. Two of its rows did not fit their machines (`--memory 4g` on a DEV1-S
+of 2 GiB; `--cpus 4.0` on a DEV1-M of 3 CPUs, which Docker refuses), and its buffers (512 MiB per open file) could fill
+any machine. Here all limits are computed from the machine's memory, disk and CPUs, with
+system reserve + rclone + Plex ≤ memory.
 
 Units: memory in MiB, disk in GiB, unless a name says otherwise. Pure functions.
 """
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 RCLONE_SHARE = 0.20
 # Directory cache and runtime of one mount: about 1 KiB per object, 490,000 objects in the reference library, plus Go.
 RCLONE_BASE_MB = 96
-# What the system, sshd, dockerd and the watcher's Python need.
+# Memory of the system, sshd, dockerd and the watcher's Python.
 SYSTEM_SHARE = 0.06
 SYSTEM_LEAST_MB = 384
 # Files open at once: Plex runs about one analyser or scanner per CPU, each may hold the last file while opening the
@@ -27,15 +27,15 @@ OPEN_FILES_PER_CPU = 2
 OPEN_FILES_BASE = 4
 
 BUFFER_STEPS_MB = (256, 128, 64, 32, 16, 8, 4)
-# The prior art's largest cache. More is of no use: the analysis reads every file once, from end to end.
+# The prior scripts' largest cache. A larger one does not help: analysis reads every file once, from end to end.
 CACHE_MOST_GB = 20
 CACHE_SHARE_OF_DISK = 0.25
-# Below this Plex's server process itself does not start reliably with a library of some size.
+# Below this Plex's server process does not start reliably with a larger library.
 CONTAINER_LEAST_MB = 768
 
 
 class SizingError(ValueError):
-    """The machine is too small, or a number makes no sense; the message says what was found and what is needed."""
+    """The machine is too small, or a number is invalid; the message names what was found and what is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class RcloneParameters:
     """Parameters of one mount; the field names are rclone's options with underscores.
 
     buffer_size_mb, read_ahead_mb, read_chunk_size_mb: MiB; cache_max_size_gb, cache_min_free_gb: GiB;
-    open_files: how many files the buffers were computed for; memory_mb: the most this mount should use.
+    open_files: number of files the buffers were computed for; memory_mb: maximum memory of this mount.
     """
 
     buffer_size_mb: int
@@ -58,7 +58,7 @@ class RcloneParameters:
     memory_mb: int
 
     def as_dict(self) -> dict[str, int]:
-        """The same as a plain dictionary, for templates."""
+        """Return the fields as a dictionary, for templates."""
         return asdict(self)
 
 
@@ -71,30 +71,30 @@ class ContainerLimits:
     cpus: int
 
     def as_dict(self) -> dict[str, int]:
-        """The same as a plain dictionary, for templates."""
+        """Return the fields as a dictionary, for templates."""
         return asdict(self)
 
 
 def _positive(**values: float) -> None:
     for name, value in values.items():
         if value <= 0:
-            raise SizingError(f"{name} is {value}: a machine has more than that. Were the host's facts gathered?")
+            raise SizingError(f"{name} is {value}, which is not a valid machine size. Gather the host's facts first.")
 
 
 def system_reserve_mb(memory_mb: int) -> int:
-    """Memory left to the system itself, in MiB."""
+    """Return the memory reserved for the system, in MiB."""
     return max(SYSTEM_LEAST_MB, int(memory_mb * SYSTEM_SHARE))
 
 
 def rclone_budget_mb(memory_mb: int) -> int:
-    """Memory for all rclone mounts of a machine together, in MiB."""
+    """Return the memory for all rclone mounts of a machine together, in MiB."""
     return int(memory_mb * RCLONE_SHARE)
 
 
 def rclone_parameters(memory_mb: int, cpus: int, disk_gb: int, mounts: int = 1) -> RcloneParameters:
-    """Compute the parameters of each of `mounts` mounts on a machine.
+    """Return the parameters of each of `mounts` mounts on a machine.
 
-    The buffer is the largest step whose sum over all open files, with the mount's own base, fits its memory share.
+    The buffer is the largest step for which the sum over all open files, plus the mount's base, fits its memory share.
 
     :param memory_mb: the machine's memory, MiB.
     :param cpus: its CPUs.
@@ -108,15 +108,15 @@ def rclone_parameters(memory_mb: int, cpus: int, disk_gb: int, mounts: int = 1) 
     if buffer is None:
         need = int((BUFFER_STEPS_MB[-1] * open_files + RCLONE_BASE_MB) * mounts / RCLONE_SHARE) + 1
         raise SizingError(
-            f"{mounts} rclone mount(s) on {cpus} CPUs need a machine of at least {need} MiB; this one has {memory_mb}. "
+            f"{mounts} rclone mount(s) on {cpus} CPUs need at least {need} MiB; this machine has {memory_mb}. "
             "Use a larger instance type, fewer remotes, or plexburst_rclone_mode=copy."
         )
     cache = max(1, min(CACHE_MOST_GB, int(disk_gb * CACHE_SHARE_OF_DISK)) // mounts)
     return RcloneParameters(
         buffer_size_mb=buffer,
-        # Read-ahead goes to the disk cache, not to memory: as much again is enough to keep one stream busy.
+        # Read-ahead goes to the disk cache, not to memory: the same size again keeps one stream busy.
         read_ahead_mb=buffer,
-        # The first range request; rclone doubles it up to the limit. Small, since a scan reads only the heads of files.
+        # The first range request; rclone doubles it up to the limit. Small, because a scan reads only heads of files.
         read_chunk_size_mb=32 if cpus <= 2 else 64 if cpus <= 4 else 128,
         read_chunk_size_limit_mb=1024,
         cache_max_size_gb=cache,
@@ -129,7 +129,7 @@ def rclone_parameters(memory_mb: int, cpus: int, disk_gb: int, mounts: int = 1) 
 
 
 def container_limits(memory_mb: int, cpus: int, mounts: int = 1) -> ContainerLimits:
-    """Compute the limits of Plex's container beside `mounts` rclone mounts (0: media are copied, rclone has ended).
+    """Return the limits of Plex's container beside `mounts` rclone mounts (0: media are copied, rclone has ended).
 
     :raises SizingError: less than 768 MiB would remain for Plex.
     """
@@ -141,5 +141,5 @@ def container_limits(memory_mb: int, cpus: int, mounts: int = 1) -> ContainerLim
             f"A machine of {memory_mb} MiB leaves {memory} MiB for Plex; it needs {CONTAINER_LEAST_MB}. "
             "Use a larger instance type."
         )
-    # 2 GiB of swap as the prior art allowed: without swap on the machine the number has no effect.
+    # 2 GiB of swap as in the prior scripts; without swap on the machine the number has no effect.
     return ContainerLimits(memory_mb=memory, memory_swap_mb=memory + 2048, cpus=cpus)

@@ -1,5 +1,6 @@
-"""The loop that watches a task: sample, judge, say, record, and take the safe next step. The clock and everything else
-that touches the world are given to it, so that days are replayed in milliseconds.
+"""The loop that watches a task: sample, judge, report, record, and take the safe next step.
+
+Clock, sampling and actions are parameters, so that tests replay days in milliseconds.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.verdict import
 from ansible_collections.plexburst.core.plugins.module_utils.plex.verdict import soon as verdict_soon
 
 KEPT_SAMPLES = 3000
-"""72 hours at two minutes are 2160 samples; beyond it the older half is thinned out."""
+"""72 hours at two minutes are 2160 samples; above the limit every second sample of the older half is dropped."""
 SAME_LINE_SECONDS = 60.0
-"""A line that says nothing new is repeated only so often."""
+"""Seconds until an unchanged line is repeated."""
 
 
 class SampleMissed(Exception):
-    """One observation could not be made (the connection dropped, the module failed). `result` is what Ansible gave."""
+    """A sample could not be taken (connection lost, module failed). `result` is the result from Ansible."""
 
     def __init__(self, message: str, result: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -42,7 +43,7 @@ class SampleMissed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the watching ended. `seconds` of the whole task; `steps` are the automatic steps that were taken."""
+    """How the watching ended. `seconds`: duration of the whole task; `steps`: automatic steps that were taken."""
 
     verdict: Verdict
     task: Task
@@ -56,7 +57,7 @@ class Outcome:
     rate: float | None = None
 
     def plain(self) -> dict[str, Any]:
-        """As a task's result."""
+        """Return the outcome as a task's result."""
         return {
             "state": self.verdict.state,
             "reason": self.verdict.reason,
@@ -73,12 +74,12 @@ class Outcome:
 
 @dataclass(slots=True)
 class Recorder:
-    """Appends samples and verdicts to <run dir>/samples.jsonl on the controller, mode 0600."""
+    """Appends samples and verdicts to RUN_DIR/samples.jsonl on the controller, mode 0600."""
 
     path: Path | None
 
     def write(self, entry: Mapping[str, Any]) -> None:
-        """One JSON object, one line."""
+        """Append one JSON object as one line."""
         if self.path is None:
             return
         handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -90,12 +91,11 @@ class Recorder:
 class Watcher:
     """Watches one task until its verdict is final.
 
-    observe(last sample, gap) gives one sample, or two that are `gap` seconds apart when gap > 0, or raises
-    SampleMissed; the last sample comes without its counters when everything must be counted. act(step) carries out a
-    verdict's next_step and says whether it could; emit shows a line; clock and sleep are in seconds.
-    `seed`: samples of the task before, which may already tell that this one is done. `between` is called with each
-    sample after which the work goes on, and the seconds until the next one is due; what it does is done by then, or not
-    much later.
+    observe(last sample, gap) returns one sample, or two that are `gap` seconds apart when gap > 0, or raises
+    SampleMissed; the last sample is passed without its counters when everything must be counted. act(step) carries out
+    a verdict's next_step and returns whether that worked; emit shows a line; clock and sleep use seconds. `seed`:
+    samples of the previous task, which may already show that this one is done. `between` is called after each sample
+    unless the task has ended, with the seconds until the next sample, and should take no longer than these.
     """
 
     task: Task
@@ -117,8 +117,7 @@ class Watcher:
     _line_at: float = 0.0
 
     def run(self) -> Outcome:
-        """Loop until complete, idle, stalled without a step left, unhealthy, timed out, or out of reach for too
-        long."""
+        """Watch until the task is complete, idle, stalled without a step left, unhealthy, timed out or unreachable."""
         missed = 0
         missing_since: float | None = None
         near = verdict_soon(self.profile)
@@ -151,13 +150,13 @@ class Watcher:
             wait = result.look_again if result.look_again and not result.final else self.profile.interval
             exact = result.exact
             spent = self._meanwhile(batch[-1], wait)
-            # Near a beginning or an end two samples are made in one call, which has the wait between them.
+            # Near a beginning or an end one call takes two samples, with the wait between them.
             gap = wait if wait <= near else 0.0
             if (gap == 0.0 or len(batch) < 2) and wait > spent:
                 self.sleep(wait - spent)
 
     def _meanwhile(self, sample: Sample, wait: float) -> float:
-        """Do what is done between two samples; the seconds it took."""
+        """Call `between`; returns the seconds that it took."""
         if self.between is None:
             return 0.0
         begun = self.clock()
@@ -165,7 +164,7 @@ class Watcher:
         return self.clock() - begun
 
     def _seeded(self) -> Outcome | None:
-        """The outcome when the samples of the task before already tell it; otherwise they only begin the window."""
+        """Return the outcome if the samples of the previous task already show that this one is complete, else None."""
         if not self.seed:
             return None
         now = self.clock()
@@ -179,12 +178,12 @@ class Watcher:
         return self._outcome(result, 0, None)
 
     def _timed(self, batch: list[Sample]) -> list[Sample]:
-        """The samples on this side's clock: the observed machine's may differ, its differences do not."""
+        """Return the samples with times of the local clock; the observed machine's clock may be off."""
         now = self.clock()
         return [replace(sample, at=now - (batch[-1].at - sample.at)) for sample in batch]
 
     def recent(self) -> list[Sample]:
-        """The newest samples, for the task that follows."""
+        """Return the newest samples, as the seed of the next task."""
         return self._samples[-10:]
 
     def _last(self, *, exact: bool) -> Sample | None:
@@ -228,10 +227,10 @@ class Watcher:
             self.emit(text)
 
     def _step(self, result: Verdict, now: float) -> bool:
-        """Take the verdict's step; True = go on watching with a fresh window.
+        """Take the verdict's step; returns True to continue watching with a new window.
 
-        Only starting again and stopping somebody else's task go on. A cancelled scan of a dead mount stays an
-        unhealthy one.
+        Watching continues after a restart and after stopping another scheduled task. A scan cancelled because of a dead
+        mount stays unhealthy.
         """
         if not result.next_step:
             return False
@@ -241,7 +240,7 @@ class Watcher:
         done = self.act(result.next_step)
         self._steps.append(result.next_step)
         if not done and result.reason == "plex_restarting":
-            return True  # it fell once more while it was asked; the next look says whether that is a loop
+            return True  # Plex ended again during the request; the next sample shows whether that is a loop
         go_on = done and result.state == STALLED and result.next_step != CANCEL_SCAN
         if go_on:
             again = 0 if result.next_step == CANCEL_BUTLER else 1
@@ -253,8 +252,8 @@ class Watcher:
             UNHEALTHY,
             "unreachable",
             {"seconds": round(seconds), "last": str(problem)},
-            f"No sample for {span(seconds)}: {problem}. The instance may be gone; collect.yml brings home "
-            "what it holds.",
+            f"No sample for {span(seconds)}: {problem}. The instance may be gone. Run collect.yml to recover its "
+            "results.",
         )
 
     def _outcome(self, result: Verdict, missed: int, lost: Mapping[str, Any] | None) -> Outcome:
@@ -280,5 +279,5 @@ class Watcher:
 
 
 def plain_counters(sample: Sample | None) -> dict[str, Any] | None:
-    """The counters of a sample as plain data."""
+    """Return the counters of a sample as plain data."""
     return None if sample is None or sample.counters is None else asdict(sample.counters)

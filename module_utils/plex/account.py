@@ -1,6 +1,6 @@
-"""The owner's account at plex.tv: claim tokens, and the list of devices from which a run's server must vanish.
+"""The owner's account at plex.tv: claim tokens, and the device list from which a run's server is removed.
 
-plexapi has these calls, but with plex.tv's address fixed in it; the sandbox has a plex.tv of its own.
+plexapi has these calls, but with a fixed address of plex.tv; the sandbox has its own plex.tv.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ class Device:
 
 
 def read_token_file(path: str) -> str:
-    """The account token of a 0600 file. Raises AccountError when it is missing, empty or readable by others."""
+    """Return the account token of a 0600 file. Raises AccountError if it is missing, empty or readable by others."""
     file = Path(path).expanduser()
     try:
         mode = file.stat().st_mode & 0o077
         token = file.read_text(encoding="utf-8").strip()
     except FileNotFoundError as error:
         raise AccountError(
-            f"The account token file {file} does not exist. Put the owner's plex.tv token there."
+            f"The account token file {file} does not exist. Write the owner's plex.tv token to it."
         ) from error
     except PermissionError as error:
-        raise AccountError(f"The account token file {file} may not be read by this user.") from error
+        raise AccountError(f"The account token file {file} is not readable by this user. Change its owner.") from error
     if mode:
-        raise AccountError(f"The account token file {file} can be read by others. Do `chmod 600 {file}`.")
+        raise AccountError(f"The account token file {file} can be read by others. Run `chmod 600 {file}`.")
     if not token or any(character.isspace() for character in token):
-        raise AccountError(f"The account token file {file} must hold the token and nothing else; it does not.")
+        raise AccountError(f"The account token file {file} must contain exactly one token. Write only the token to it.")
     return token
 
 
@@ -78,9 +78,8 @@ class Account:
                 return client.call(method, path, accept=accept)
             except PlexUnauthorized as error:
                 raise AccountError(
-                    f"plex.tv does not accept the account token of {self.token_file} (HTTP 401). It was "
-                    "revoked, or it is "
-                    "another server's: put the owner's current token into that file.",
+                    f"plex.tv does not accept the account token of {self.token_file} (HTTP 401). It was revoked, "
+                    "or belongs to another server. Write the owner's current token to that file.",
                     http_status=401,
                 ) from error
             except PlexUnreachable as error:
@@ -95,18 +94,18 @@ class Account:
         )
 
     def claim_token(self) -> str:
-        """A new claim token; it lives 4 minutes. A secret: the caller keeps it out of logs."""
+        """Return a new claim token, valid for 4 minutes. It is a secret; the caller keeps it out of logs."""
         answer = self._call("GET", "/api/claim/token.json")
         try:
             token = json.loads(answer.body)["token"]
         except (ValueError, KeyError, TypeError) as error:
-            raise AccountError("plex.tv answered the request for a claim token with something else.") from error
+            raise AccountError("plex.tv's answer to the request for a claim token contains no token.") from error
         if not str(token).startswith("claim-"):
             raise AccountError("plex.tv gave a claim token that does not begin with 'claim-'.")
         return str(token)
 
     def devices(self) -> list[Device]:
-        """Everything that is registered with the account."""
+        """Return all devices registered with the account."""
         root = self._call("GET", "/devices.xml").xml()
         return [
             Device(
@@ -120,7 +119,7 @@ class Account:
         ]
 
     def find(self, *, identifier: str = "", name: str = "") -> list[Device]:
-        """Plex Media Servers of the account with this machine identifier, or, without one, with exactly this name."""
+        """Return the account's Plex Media Servers with this machine identifier or, without one, this exact name."""
         return [
             device
             for device in self.devices()
@@ -129,5 +128,5 @@ class Account:
         ]
 
     def remove(self, device: Device) -> None:
-        """Remove one device; that it has gone already (404) is fine."""
+        """Remove one device; a missing device (404) is not an error."""
         self._call("DELETE", f"/devices/{device.id}.xml", accept=(200, 201, 202, 204, 404))

@@ -1,8 +1,7 @@
 """Claiming and unclaiming a server over its own loopback.
 
-Claiming by API leaves no token in the container's environment. The name is set first: it is what the account's device
-list
-shows, so that a ghost can be told from home.
+Claiming by API leaves no token in the container's environment. The name is set first, because the account's
+device list shows it and a leftover device can be told from home.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ POLL = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The server after it: `changed` says whether anything was done, `previous_name` what it was called before."""
+    """The server afterwards. `changed`: whether anything was done; `previous_name`: its name before."""
 
     changed: bool
     identity: Identity
@@ -58,25 +57,23 @@ def claim(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Claimed:
-    """Make the server belong to the account the claim token came from, and wait until it shows.
+    """Claim the server for the account of the claim token, and wait until this is confirmed.
 
-    Proved by /identity, by PlexOnlineToken in Preferences.xml (it appears seconds later) and by an authenticated
-    request.
-    Sets client.token. Idempotent: a claimed server whose token works is left alone. Raises ClaimFailed.
+    Confirmed by /identity, by PlexOnlineToken in Preferences.xml (which appears seconds later) and by an authenticated
+    request. Sets client.token. Idempotent: a claimed server with a valid token is not changed. Raises ClaimFailed.
     """
     identity = client.identity()
     if identity.claimed:
         client.token = client.token or preferences.read_token(preferences_file)
         if not client.token:
             raise ClaimFailed(
-                f"The server is claimed, but {preferences_file} holds no PlexOnlineToken, so it belongs to "
-                "somebody whose "
-                "token is not here. Unclaim it, or give its token."
+                f"The server is claimed, but {preferences_file} contains no PlexOnlineToken, so its token is unknown. "
+                "Unclaim the server, or pass its token."
             )
         list_sections(client)
         return Claimed(changed=False, identity=identity, token_present=True, previous_name=_name(client))
     if not claim_token.startswith("claim-"):
-        raise ClaimFailed("A claim token begins with 'claim-'; the given one does not. Fetch it with plex_account.")
+        raise ClaimFailed("The given claim token does not begin with 'claim-'. Get one with plex_account.")
     client.secrets = (*client.secrets, claim_token)
     client.token = ""
     previous = _name(client)
@@ -86,9 +83,8 @@ def claim(
         client.call("POST", "/myplex/claim", params={"token": claim_token}, timeout=max(client.timeout, 60.0))
     except (PlexAnswerError, PlexUnauthorized) as error:
         raise ClaimFailed(
-            f"Plex did not accept the claim: {error.message} A claim token lives 4 minutes and is used "
-            "once; fetch a new "
-            "one in that second, and check that the server can reach plex.tv.",
+            f"Plex did not accept the claim: {error.message} A claim token is valid for 4 minutes and once. "
+            "Get a new one immediately before the claim, and check that the server can reach plex.tv.",
             **error.details,
         ) from error
     if not _wait(lambda: client.identity().claimed, deadline, clock, sleep):
@@ -119,10 +115,10 @@ def unclaim(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Claimed:
-    """Sign the server out of its account. Idempotent. Raises ClaimFailed when it still says claimed afterwards.
+    """Sign the server out of its account. Idempotent. Raises ClaimFailed when it is still claimed afterwards.
 
-    `name` is what it is called from then on; a name given back earlier would be published to the account, which finds
-    the run's device by the run's name.
+    `name` is the server's new name. It is set last, because a name restored earlier would be published to the account,
+    where the run's device is found by the run's name.
     """
     identity = client.identity()
     if not identity.claimed:
@@ -132,7 +128,7 @@ def unclaim(
         return Claimed(changed=renamed, identity=identity, token_present=False)
     if not client.token:
         raise ClaimFailed(
-            "The server is claimed, and without its token it cannot be unclaimed. Give token or preferences_file."
+            "The server is claimed, but its token is missing, so it cannot be unclaimed. Set token or preferences_file."
         )
     client.call("DELETE", "/myplex/account")
     if not _wait(lambda: not client.identity().claimed, deadline, clock, sleep):

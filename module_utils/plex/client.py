@@ -1,9 +1,8 @@
-"""HTTP to one Plex server, with time limits, retries, and errors that are sentences.
+"""HTTP to one Plex server, with time limits, retries, and error messages as sentences.
 
-plexapi gives the objects (`PlexClient.server`); every request, plexapi's too, passes through `PlexClient.call`, so
-that no
-request is without a time limit and no error text can carry a token: the token travels in a header, and query strings
-(which may hold a claim token) are never put into messages.
+plexapi makes the objects (`PlexClient.server`). Every request, also plexapi's, goes through `PlexClient.call`, so every
+request has a time limit and no message contains a token: the token is sent in a header, and query strings (which may
+contain a claim token) are never quoted.
 """
 
 from __future__ import annotations
@@ -43,20 +42,19 @@ IDENTIFIER = "plexburst"
 
 
 def require_libraries() -> None:
-    """Raise LibraryMissing with the cure when requests or plexapi cannot be imported."""
+    """Raise LibraryMissing with the next step when requests or plexapi cannot be imported."""
     if IMPORT_PROBLEM:
         raise LibraryMissing(
             "This module needs the Python packages plexapi and requests on the machine where it runs, and its "
-            f"interpreter cannot import them ({IMPORT_PROBLEM}). Run the role plex_index with tasks_from: "
-            "prepare first "
-            "and set ansible_python_interpreter to the environment it made."
+            f"interpreter cannot import them ({IMPORT_PROBLEM}). Run the role plex_index with tasks_from: prepare "
+            "first, and set ansible_python_interpreter to the environment that it creates."
         )
 
 
 def parse_xml(text: str) -> Element:
-    """Parse XML text (plexapi's parser, which also survives the control characters Plex lets through).
+    """Return parsed XML text (by plexapi's parser, which accepts the control characters that Plex sends).
 
-    Raises PlexAnswerError when it is empty or no XML.
+    Raises PlexAnswerError when it is empty or not XML.
     """
     try:
         root: Element | None = parseXMLString(text)
@@ -79,7 +77,7 @@ class Answer:
     content_type: str = ""
 
     def xml(self) -> Element:
-        """The body as an element tree; PlexAnswerError when it is something else."""
+        """Return the body as an element tree; raises PlexAnswerError when it is not XML."""
         try:
             return parse_xml(self.body)
         except PlexAnswerError as error:
@@ -139,11 +137,11 @@ class PlexClient:
         self.base_url = self.base_url.rstrip("/")
         self._http = requests.Session()
         host = urlsplit(self.base_url).hostname or ""
-        # A proxy of the environment must not get a request for the server's own loopback, nor ~/.netrc a say in it.
+        # Requests to loopback must not use a proxy of the environment or credentials of ~/.netrc.
         self._http.trust_env = not (host == "localhost" or host.startswith("127.") or host == "::1")
 
     def mask(self, text: str) -> str:
-        """Text without any secret that this client knows."""
+        """Return the text without this client's secrets."""
         for secret in (self.token, *self.secrets):
             if secret:
                 text = text.replace(secret, "***")
@@ -159,10 +157,10 @@ class PlexClient:
         timeout: float | None = None,
         retries: int | None = None,
     ) -> Any:
-        """Send and return requests' Response whatever its status.
+        """Send a request and return the Response, whatever its status.
 
-        Raises PlexUnreachable. GET is repeated on any transport error and on 500/502/504; everything else only when no
-        connection could be made, because then the server cannot have acted on it.
+        Raises PlexUnreachable. GET is retried on any transport error and on 500/502/504; other methods only when no
+        connection could be made, because then the server cannot have acted on the request.
         """
         tries = 1 + (self.retries if retries is None else retries)
         shown = path.split("?", 1)[0]
@@ -198,7 +196,7 @@ class PlexClient:
                 return response
         raise PlexUnreachable(
             f"{method} {shown} got no answer from Plex at {self.base_url} within {limit:g} s "
-            f"({type(problem).__name__}, {tries} tries). Look whether the server runs and listens on that port.",
+            f"({type(problem).__name__}, {tries} tries). Check that the server runs and listens on that port.",
             url=self.base_url,
             path=shown,
         )
@@ -230,7 +228,7 @@ class PlexClient:
         raise self.problem(answer)
 
     def problem(self, answer: Answer) -> Exception:
-        """The exception that says what an unwanted answer means."""
+        """Return the exception for an unexpected answer."""
         body = self.mask(answer.body.strip())[:BODY_LIMIT]
         details = {"http_status": answer.status, "body": body, "path": answer.path}
         what = f"{answer.method} {answer.path} answered HTTP {answer.status}"
@@ -240,20 +238,20 @@ class PlexClient:
             error = PlexMaintenance(f"Plex is in maintenance: {maintenance}", **details)
         elif answer.status == 401:
             error = PlexUnauthorized(
-                f"{what}: Plex does not accept the token (or wants one). Check that the token belongs to this server's "
+                f"{what}: Plex does not accept the token, or requires one. Check that the token is of this server's "
                 "owner and that the server is claimed by that account.",
                 **details,
             )
         elif answer.status == 404:
-            error = PlexNotFound(f"{what}: Plex does not know it. {body[:200]}".rstrip(), **details)
+            error = PlexNotFound(f"{what}: not found. {body[:200]}".rstrip(), **details)
         return error
 
     @property
     def server(self) -> Any:
         """plexapi's PlexServer over this client's requests (made at first use; it asks for GET /)."""
         if self._server is None:
-            self.call("GET", "/")  # our errors, before plexapi turns them into its own
-            make: Any = PlexServer  # plexapi says it is typed, but its constructor is not
+            self.call("GET", "/")  # raise our errors before plexapi raises its own
+            make: Any = PlexServer  # plexapi's constructor has no types
             self._server = make(self.base_url, self.token or None, session=_Session(self), timeout=self.timeout)
         return self._server
 
@@ -272,18 +270,18 @@ class PlexClient:
         )
 
     def total(self, path: str, params: Mapping[str, Any] | None = None) -> int:
-        """How many entries a listing has, without its payload (container size 0, facts §2.2)."""
+        """Return the number of entries of a listing without fetching them (container size 0, facts §2.2)."""
         root = self.call(
             "GET", path, params=params, headers={"X-Plex-Container-Start": "0", "X-Plex-Container-Size": "0"}
         ).xml()
         text = root.get("totalSize")
         if text is None or not text.isdigit():
-            raise PlexAnswerError(f"GET {path} gave no totalSize for an empty page; the count is unknown.")
+            raise PlexAnswerError(f"GET {path} returned no totalSize for an empty page, so the count is unknown.")
         return int(text)
 
 
 def maintenance_status(body: str) -> str:
-    """The words of a 503 Maintenance body (XML or JSON form of facts §2.1), or '' when it is another 503."""
+    """Return the text of a 503 Maintenance body (XML or JSON form of facts §2.1), '' for another 503."""
     text = body.strip()
     if text.startswith("<"):
         try:

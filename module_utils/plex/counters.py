@@ -1,9 +1,8 @@
-"""Counting in Plex's database, read-only, while Plex works.
+"""Count items in Plex's database, read-only, while Plex works.
 
-Rules from the incidents of facts §1.3: a query that fails is an error, never a 0; a busy database is waited for, never
-misread; both encodings of extra_data count (facts §2.8); the Sonic count has a second, independent measure (blob_type
-7).
-Every connection registers a stand-in for Plex's collation icu_root, which even a bare COUNT may need.
+Rules from the incidents of facts §1.3: a failed query is an error, never 0; a busy database is waited for; both
+encodings of extra_data count (facts §2.8); the Sonic count has a second, independent measure (blob_type 7). Every
+connection registers a replacement for Plex's collation icu_root, which even a plain COUNT may need.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ BLOBS = "com.plexapp.plugins.library.blobs.db"
 BUSY_SECONDS = 20.0
 SONIC_BLOB = 7
 FULL_EVERY = 1800.0
-"""Seconds between full counts while increments are believed; that changed_at moves when Sonic writes is unconfirmed."""
+"""Seconds between full counts while increments are trusted. Unconfirmed: Sonic changes changed_at when it writes."""
 FULL_WHEN_STILL = 240.0
-"""A full count after so many seconds in which the database was written but no increment saw anything."""
+"""Seconds of writes to the database without any increment, after which everything is counted."""
 REST_BETWEEN_FULL = 20.0
-"""Where increments proved wrong, full counts take at most one twentieth of the time."""
+"""When increments were wrong, full counts take at most one twentieth of the time."""
 _WAL_INDEX_HEAD = 48
 _FRESH_NS = 50_000_000
 # Either encoding: {"ms:musicAnalysisVersion":"1",…} since about 1.40, ms%3AmusicAnalysisVersion=1 before; version 0
@@ -53,22 +52,21 @@ _HAS_SONIC = (
 
 
 def _compare(one: str, other: str) -> int:
-    """Stand-in for icu_root: any total order lets stock sqlite read; nothing is written with it."""
+    """Replacement for icu_root: with any total order stock sqlite can read; nothing is written with it."""
     a, b = one.casefold(), other.casefold()
     return (a > b) - (a < b)
 
 
 @contextmanager
 def connect(databases: Path, *, busy_seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
-    """A read-only connection to library.db with blobs.db attached as `blobs_db`.
+    """Return a read-only connection to library.db with blobs.db attached as `blobs_db`.
 
-    Raises CountersError (with the cause) or CountersBusy; sqlite's own errors never come out.
+    Raises CountersError (with the cause) or CountersBusy, never sqlite's own errors.
     """
     if SQLITE_PROBLEM:
         raise CountersError(
             f"This machine's Python has no sqlite3 ({SQLITE_PROBLEM}), so nothing can be counted. "
-            "Install its sqlite3 package (Debian: libsqlite3-0, python3) before indexing; a missing sqlite3 once "
-            "made every counter look like 0."
+            "Install its sqlite3 package (Debian: libsqlite3-0, python3) before indexing."
         )
     library, blobs = databases / LIBRARY, databases / BLOBS
     for path in (library, blobs):
@@ -91,8 +89,8 @@ def connect(databases: Path, *, busy_seconds: float = BUSY_SECONDS) -> Iterator[
 def _problem(error: sqlite3.Error, path: Path) -> CountersError:
     code = getattr(error, "sqlite_errorname", "") or ""
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")) or "locked" in str(error):
-        return CountersBusy(f"{path.name} is busy ({error}); it was waited for and will be counted again.")
-    return CountersError(f"Counting in {path} failed: {error}. The number is unknown, not zero.")
+        return CountersBusy(f"{path.name} is busy ({error}). It is counted again with the next sample.")
+    return CountersError(f"Counting in {path} failed: {error}. The count is unknown, not zero.")
 
 
 def signature(databases: Path) -> str:
@@ -223,7 +221,7 @@ class _Look:
         )
         unknown = [section_id for section_id in wanted if section_id not in self._types]
         if unknown:
-            raise CountersError(f"The database has no section with id {unknown}; there is nothing to count there.")
+            raise CountersError(f"The database has no section with id {unknown}, so it cannot be counted.")
 
     def _rows(self, sql: str, parameters: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
         try:
@@ -234,10 +232,10 @@ class _Look:
     def _number(self, sql: str, parameters: Sequence[object] = ()) -> int:
         for row in self._rows(sql, parameters):
             return int(row[0])
-        raise CountersError(f"A count gave no row: {sql}")
+        raise CountersError(f"A count returned no row: {sql}")
 
     def totals(self) -> Totals:
-        """Everything, counted plainly."""
+        """Count everything."""
         bits = dict.fromkeys(remembered.BITS, 0)
         changed_at = 0
         for section_id, kind, live, trashed, sonic, newest in self._rows(
@@ -262,7 +260,7 @@ class _Look:
         return totals
 
     def states(self) -> Iterator[tuple[int, int]]:
-        """(id, state) of every item."""
+        """Return (id, state) of every item."""
         rows = self._rows(
             f"SELECT id, library_section_id, metadata_type, deleted_at IS NULL, {_HAS_SONIC} FROM metadata_items"  # noqa: S608 constants
         )
@@ -348,7 +346,7 @@ class _Look:
 
 
 def forget(databases: Path, section_ids: Sequence[int], cache: Path | None = None) -> None:
-    """Remove what increments remembered of these sections, when their watching is over."""
+    """Remove the counter cache of these sections at the end of their watching."""
     path = remembered.place(databases, section_ids, cache)
     if path is not None:
         remembered.forget(path)
@@ -366,7 +364,7 @@ class TrackLeft:
 
 
 def sonic_left(databases: Path, section_ids: Sequence[int], *, limit: int = 200) -> list[TrackLeft]:
-    """Tracks of these sections without Sonic data, at most `limit`, in order of id."""
+    """Return tracks of these sections without Sonic data, at most `limit`, in order of id."""
     marks = ",".join("?" for _ in section_ids)
     with connect(databases) as connection:
         rows = connection.execute(
@@ -384,9 +382,9 @@ def sonic_left(databases: Path, section_ids: Sequence[int], *, limit: int = 200)
 
 
 def sonic_ids(databases: Path, section_ids: Sequence[int], *, done: bool, limit: int) -> list[int]:
-    """Ids of up to `limit` tracks that have (or lack) Sonic data, spread over the section by a fixed stride.
+    """Return ids of up to `limit` tracks with (or without) Sonic data, spread over the section by a fixed stride.
 
-    The database's word about them is compared with the API's before either is trusted.
+    They are compared with the API before the database's counts are trusted.
     """
     marks = ",".join("?" for _ in section_ids)
     condition = _HAS_SONIC if done else f"(extra_data IS NULL OR NOT {_HAS_SONIC})"
@@ -405,10 +403,9 @@ def sonic_ids(databases: Path, section_ids: Sequence[int], *, done: bool, limit:
 
 
 def section_files(databases: Path, section_id: int, *, limit: int, seed: int) -> list[str]:
-    """Up to `limit` files (container paths) of a section that are not in the trash, spread over it; `seed` moves the
-    choice.
+    """Return up to `limit` files (container paths) of a section outside the trash, spread over it by `seed`.
 
-    Different files at each probe: what was read a minute ago may come from rclone's cache although the remote is gone.
+    Each probe reads different files, because recently read ones may come from rclone's cache when the remote is gone.
     """
     live = "SELECT id FROM media_items WHERE library_section_id = ? AND +deleted_at IS NULL"
     with connect(databases) as connection:
@@ -436,7 +433,7 @@ def section_files(databases: Path, section_id: int, *, limit: int, seed: int) ->
 
 
 def locations(databases: Path, section_id: int) -> list[str]:
-    """Root folders of a section (container paths)."""
+    """Return the root folders of a section (container paths)."""
     with connect(databases) as connection:
         return [
             row[0]
@@ -447,7 +444,7 @@ def locations(databases: Path, section_id: int) -> list[str]:
 
 
 def analysis_left(databases: Path, section_id: int, *, limit: int | None = None) -> list[int]:
-    """Ids of the leaf items of a section whose media never went through Plex's analysis, without those in the trash."""
+    """Return ids of a section's leaf items outside the trash whose media were never analysed by Plex."""
     with connect(databases) as connection:
         rows = connection.execute(
             "SELECT DISTINCT m.id FROM metadata_items m JOIN media_items i ON i.metadata_item_id = m.id "
@@ -459,7 +456,7 @@ def analysis_left(databases: Path, section_id: int, *, limit: int | None = None)
 
 
 def trashed_files(databases: Path, section_id: int, *, since: int, limit: int = 200) -> list[str]:
-    """Files of a section that went into the trash at or after `since` (unix seconds), at most `limit`."""
+    """Return files of a section that were moved to the trash at or after `since` (unix seconds), at most `limit`."""
     with connect(databases) as connection:
         rows = connection.execute(
             "SELECT p.file FROM media_parts p JOIN media_items i ON i.id = p.media_item_id "
@@ -477,7 +474,7 @@ def from_dict(data: Mapping[str, Any] | None) -> Counters | None:
 
 
 def item_files(databases: Path, ids: Sequence[int]) -> list[str]:
-    """Files (container paths) of these items that are not in the trash."""
+    """Return the files (container paths) of these items outside the trash."""
     files: list[str] = []
     with connect(databases) as connection:
         for index in range(0, len(ids), 500):

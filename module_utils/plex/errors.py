@@ -1,4 +1,4 @@
-"""What can go wrong between plexburst and a Plex server: one exception per cause, each message a sentence to act on."""
+"""Errors of Plex servers: one exception per cause. Each message names the cause and the next step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class PlexError(Exception):
-    """Base of everything here. `details` is plain data for the module's result; it never holds a secret."""
+    """Base class. `details` is plain data for the module's result and never contains a secret."""
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -23,7 +23,7 @@ class PlexUnreachable(PlexError):
 
 
 class PlexMaintenance(PlexError):
-    """HTTP 503 with title `Maintenance` (facts §2.1): the server migrates its database; it is not a failure yet."""
+    """HTTP 503 with title `Maintenance` (facts §2.1): the server migrates its database; not a failure yet."""
 
 
 class PlexUnauthorized(PlexError):
@@ -35,7 +35,7 @@ class PlexNotFound(PlexError):
 
 
 class PlexAnswerError(PlexError):
-    """Any other HTTP answer that is not the expected one, or a body that is not what the API promises."""
+    """Any other unexpected HTTP answer, or a body that does not match the API."""
 
 
 class NotReady(PlexError):
@@ -43,11 +43,11 @@ class NotReady(PlexError):
 
 
 class TokenMissing(PlexError):
-    """Preferences.xml holds no PlexOnlineToken, or cannot be read."""
+    """Preferences.xml contains no PlexOnlineToken, or cannot be read."""
 
 
 class ClaimFailed(PlexError):
-    """The server could not be claimed or unclaimed, or did not show that it was."""
+    """The server could not be claimed or unclaimed, or did not confirm it."""
 
 
 class AccountError(PlexError):
@@ -55,7 +55,7 @@ class AccountError(PlexError):
 
 
 class PreferenceError(PlexError):
-    """A preference is unknown to the server, or did not take the value it was given."""
+    """A preference is unknown to the server, or did not accept its value."""
 
 
 class SectionNotFound(PlexError):
@@ -63,11 +63,11 @@ class SectionNotFound(PlexError):
 
 
 class GuardRefused(PlexError):
-    """A guard of invariant 3 (a sick mount cannot empty a library) said no."""
+    """A check of invariant 3 (a dead mount cannot empty a library) failed."""
 
 
 class CountersError(PlexError):
-    """The database could not be counted. Never to be taken for a zero."""
+    """The database could not be counted. The count is unknown, not zero."""
 
 
 class CountersBusy(CountersError):

@@ -1,4 +1,4 @@
-"""Whether the server, its disk and its mount are fit for any work at all; judged before the task itself."""
+"""Whether the server, its disk and its mount can work at all; judged before the task itself."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ RESTARTS_WITHIN = 3600.0
 def judge_health(
     task: Task, samples: Sequence[Sample], window: Sequence[Sample], profile: Profile, now: float
 ) -> Verdict | None:
-    """What makes every other judgement void, None when nothing does. `samples`: all, `window`: since the last start."""
+    """Return a verdict that overrides all others, None when healthy. `samples`: all, `window`: since the last start."""
     last = window[-1]
     if last.counters_error and not last.counters_busy:
         return Verdict(
             UNHEALTHY,
             "counters_failed",
             {"error": last.counters_error},
-            "The database cannot be counted, so nothing can be said about progress. Repair that first: "
-            + last.counters_error,
+            "The database cannot be counted, so progress is unknown. Fix this first: " + last.counters_error,
         )
     for check in (_restarting, _silent, _resources, _mount):
         verdict = check(task, samples, window, profile, now)
@@ -54,9 +53,9 @@ def _restarting(
         UNHEALTHY,
         "plex_restarting",
         {"restarts": restarts, "within_seconds": RESTARTS_WITHIN, "oom_killed": oom},
-        "The kernel killed Plex for want of memory: take a larger instance type or a smaller rclone profile."
+        "The kernel killed Plex because memory ran out. Use a larger instance type or a smaller rclone profile."
         if oom
-        else "Plex starts again and again. Its own log says why ('database disk image is malformed' shows only there).",
+        else "Plex restarts repeatedly. Check its log ('database disk image is malformed' appears only there).",
     )
 
 
@@ -70,25 +69,25 @@ def _silent(
             UNHEALTHY,
             "unauthorized",
             {"answers": refused},
-            "Plex does not accept the token any more: it was unclaimed, or claimed by another account.",
+            "Plex does not accept the token any more. It was unclaimed, or claimed by another account.",
         )
     _, silent = trailing(window, lambda sample: not sample.answered, now)
     _, busy = trailing(window, lambda sample: sample.counters_busy, now)
-    # A locked database silences Plex's API too (all but /identity, which needs none): then that is the cause.
+    # A locked database also blocks Plex's API (except /identity, which does not use it), so it is the cause.
     if busy > profile.busy_after or (silent > profile.silent_after and busy >= silent):
         return Verdict(
             UNHEALTHY,
             "plex_busy_db",
             {"seconds": round(busy), "error": last.counters_error},
-            f"The database has been locked for {span(busy)}. Something else writes in it; look for a "
-            "second Plex or a backup.",
+            f"The database has been locked for {span(busy)}. Another process writes to it. Check for a second Plex or "
+            "a backup.",
         )
     if silent > profile.silent_after:
         return Verdict(
             UNHEALTHY,
             "plex_maintenance" if last.maintenance else "plex_silent",
             {"seconds": round(silent), "last": last.maintenance or last.problem},
-            f"Plex has not answered for {span(silent)}: {last.maintenance or last.problem} Look at its log.",
+            f"Plex has not answered for {span(silent)}: {last.maintenance or last.problem} Check its log.",
         )
     blind, _ = trailing(window, lambda sample: bool(sample.processes_error) and sample.answered, now)
     if blind >= 3:
@@ -112,9 +111,8 @@ def _resources(
         UNHEALTHY,
         "disk_full",
         {"free_bytes": free, "limit": profile.min_free_bytes, "wal_bytes": window[-1].wal_bytes},
-        f"Only {free / 1024**2:.0f} MiB are left where the database lies; Plex corrupts it when the disk "
-        "is full. Take a "
-        "larger volume.",
+        f"The disk of the database has only {free / 1024**2:.0f} MiB free; Plex corrupts the database when it is full. "
+        "Use a larger volume.",
         CANCEL_SCAN,
     )
 
@@ -130,7 +128,7 @@ def _mount(
             break
         bad, since = bad + 1, at
     seconds = now - since
-    # A scan on a dead mount deletes; the second failed probe is enough there. Others can wait out a hiccup.
+    # A scan on a dead mount deletes, so two failed probes end it. Other tasks can wait for a short interruption.
     if bad < 2 or (task.kind not in ("scan", "refresh") and seconds < profile.mount_dead_after):
         return None
     mount = probes[-1][1]
@@ -138,8 +136,7 @@ def _mount(
         UNHEALTHY,
         "mount_dead",
         {"probes": bad, "seconds": round(seconds), "problem": mount.problem, "failed": list(mount.failed[:3])},
-        f"The media cannot be read: {mount.problem}. The {task.kind} is stopped before Plex takes files for deleted. "
-        "Stop Plex, mount again, probe, start, and run again; what this section shows as trashed is not "
-        "to be brought home.",
+        f"The media cannot be read: {mount.problem}. The {task.kind} is stopped before Plex treats files as deleted. "
+        "Stop Plex, mount again, probe, start, and run again. Do not install this section's trash at home.",
         CANCEL_SCAN,
     )

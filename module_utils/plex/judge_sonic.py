@@ -1,4 +1,4 @@
-"""Sonic analysis: it progresses only if its counter moves, and a frozen counter has a name (facts §1.3, 2.7)."""
+"""Verdicts on Sonic analysis: progress means a growing counter; a frozen one has a reason (facts §1.3, 2.7)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _sonic_key(sample: Sample) -> tuple[Any, ...] | None:
 
 
 def judge_sonic(task: Task, window: Sequence[Sample], profile: Profile, now: float) -> Verdict:
-    """Sonic analysis: complete when no track is pending and nothing works on any."""
+    """Return the verdict on Sonic analysis: complete when no track is pending and no worker runs."""
     counted = [(sample, sample.counters) for sample in window if sample.counters is not None and sample.answered]
     if not counted:
         return Verdict(RUNNING, "no_count_yet", look_again=soon(profile))
@@ -80,7 +80,7 @@ def judge_sonic(task: Task, window: Sequence[Sample], profile: Profile, now: flo
             return ending(window, "vectors_awaited", evidence, profile)
         if resting:
             return Verdict(COMPLETE, "", evidence)
-        note = "these sections are done; Plex's one queue still holds albums, artists or other music sections"
+        note = "these sections are done; Plex's queue still has albums, artists or other music sections"
         return ending(window, "queue_draining", {**evidence, "note": note}, profile)
     ended = work_lost(task, window) if resting else None
     cpu = evidence["cpu_percent"]
@@ -109,9 +109,9 @@ def _apart(begun: Counters, last: Counters, tracks: int) -> str:
 
 
 def _mismatch(begun: Counters, last: Counters, sample: Sample, evidence: dict[str, Any], tracks: int) -> Verdict | None:
-    """Two counts of the same thing that go apart: neither is to be trusted."""
+    """Return a verdict if two counts of the same tracks disagree, because then neither can be trusted."""
     trouble = _apart(begun, last, tracks)
-    hint = " plexburst_skip_sonic=true brings all else home." if trouble else ""
+    hint = " Set plexburst_skip_sonic=true to run without Sonic." if trouble else ""
     if not trouble and last.sonic_done > last.sonic_total:
         trouble = f"{last.sonic_done} tracks done of {last.sonic_total}"
     elif not trouble and (
@@ -127,8 +127,8 @@ def _mismatch(begun: Counters, last: Counters, sample: Sample, evidence: dict[st
         STALLED,
         "counter_mismatch",
         {**evidence, "counts": trouble},
-        f"Two counts disagree: {trouble}. Nothing is called complete on that; this Plex version may keep its Sonic "
-        f"data elsewhere.{hint}",
+        f"Two counts disagree: {trouble}. The analysis is not treated as complete; this Plex version may store "
+        f"its Sonic data elsewhere.{hint}",
     )
 
 
@@ -142,12 +142,12 @@ def _judge_sonic_end(
     signs: bool,
     moved: bool,
 ) -> Verdict | None:
-    """The task is at rest with tracks pending: not started, ended early, or nothing left that Plex wants to do."""
+    """Return the verdict when nothing runs but tracks are pending: not started, ended early, or not queued by Plex."""
     pending = evidence["pending"]
     if not signs and task.restarts == 0:
         if now - task.window_from <= profile.start_within:
             return Verdict(RUNNING, "starting", evidence, look_again=soon(profile))
-        return not_started(task, profile, now, "No Plex Music Analyzer, no activity, and the counter stands.")
+        return not_started(task, profile, now, "No Plex Music Analyzer runs, and the counter does not change.")
     patience = profile.quiet_for if signs else max(profile.quiet_for, profile.start_within)
     if rest_seconds < patience:
         return Verdict(RUNNING, "ending", evidence, look_again=soon(profile), exact=True)
@@ -166,22 +166,20 @@ def _judge_sonic_end(
             STALLED,
             "tracks_failing",
             evidence,
-            f"{pending} tracks ({percent:.1f} %) get no Sonic data however often the task is started: they "
-            "failed once and are "
-            "not queued again until their album's metadata is refreshed. They are listed.",
+            f"{pending} tracks ({percent:.1f} %) got no Sonic data after repeated starts. They failed once and are "
+            "not queued again until their album's metadata is refreshed. The result lists them.",
         )
     return Verdict(
         STALLED,
         "queue_empty_incomplete",
         evidence,
-        f"Plex's queue is empty and {pending} tracks have no Sonic data. Check MusicAnalysisBehavior (must "
-        "not be never) and "
-        "the library's own switch 'Analyze audio tracks for sonic features'.",
+        f"Plex's queue is empty and {pending} tracks have no Sonic data. Check MusicAnalysisBehavior (not never) "
+        "and the library's own switch 'Analyze audio tracks for sonic features'.",
     )
 
 
 def _judge_frozen_sonic(window: Sequence[Sample], profile: Profile, now: float, evidence: dict[str, Any]) -> Verdict:
-    """The task shows life (or has not rested long enough); what matters is whether its counter moves."""
+    """Return the verdict while something runs (or stopped only recently): progress means a growing counter."""
     last = window[-1]
     frozen = now - last_progress(window, _sonic_key, effort=False)
     evidence["frozen_seconds"] = round(frozen)
@@ -208,7 +206,7 @@ def _judge_frozen_sonic(window: Sequence[Sample], profile: Profile, now: float, 
 def _why_frozen(
     recent: Sequence[Sample], profile: Profile, frozen: float, cpu: float, evidence: dict[str, Any]
 ) -> Verdict | None:
-    """The name of a frozen counter. An analyzer that lives may be at a long track: it is given twice the time."""
+    """Return the reason for a frozen counter. An analyzer may work on a long track, so it gets twice the time."""
     last = recent[-1]
     refreshing = [a.title or a.type for a in last.activities if a.type.startswith(REFRESH_TYPES)]
     analyzers = {process.pid for sample in recent for process in sample.of_kind("music_analyzer")}
@@ -219,8 +217,8 @@ def _why_frozen(
             STALLED,
             "refresh_instead_of_sonic",
             {**evidence, "activities": refreshing},
-            f"The counter has stood at {evidence['done']} for {span(frozen)} while Plex uses {cpu:.0f} % CPU and no "
-            "analyzer runs: it refreshes metadata. That is what --force does to a Sonic analysis. The refresh is "
+            f"The counter has been {evidence['done']} for {span(frozen)} while Plex uses {cpu:.0f} % CPU and no "
+            "analyzer runs, so Plex refreshes metadata, as after a Sonic analysis with --force. The refresh is "
             "cancelled and Sonic started again.",
             CANCEL_REFRESH,
         )
@@ -237,6 +235,6 @@ def _why_frozen(
         STALLED,
         "tracks_failing",
         {**evidence, "analyzers": len(analyzers)},
-        f"{len(analyzers)} analyzer processes came and went in {span(frozen)} and no track got Sonic data: each one "
-        "fails. Look at the analyzer's lines in Plex's log.",
+        f"{len(analyzers)} analyzer processes ended in {span(frozen)} and no track got Sonic data, so each one fails. "
+        "Check the analyzer's lines in Plex's log.",
     )

@@ -1,4 +1,4 @@
-"""Scan, refresh, analysis and the wait for calm: running, ended, or stuck for a reason that has a name."""
+"""Verdicts on scan, refresh, analysis and the wait for calm: running, ended, or stuck with a reason."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.signs import (
 )
 
 EFFORT_PATIENCE = 8.0
-"""Workers that compute or read count as progress for so many stall times; after that a count must have moved."""
+"""Number of stall times for which working processes count as progress; after that a count must have changed."""
 VANISHED_SHARE = 0.9
 
 
 def judge_scan(task: Task, window: Sequence[Sample], profile: Profile, now: float) -> Verdict:
-    """A scan or a metadata refresh: ended when it came and went, or when the section's scan time moved.
+    """Return the verdict on a scan or a refresh: ended when its activity is over or the section's scan time changed.
 
-    A refresh begins with a scan, so there the scan time only says that it began: one that nobody saw is over once all
-    was quiet for the profile's time.
+    A refresh begins with a scan, so its scan time only shows the beginning: without an activity, a refresh has ended
+    when nothing ran for the profile's `quiet_for`.
     """
     last = window[-1]
     quiet, quiet_seconds = trailing(window, lambda sample: sample.answered and not scan_sign(task, sample), now)
@@ -66,33 +66,33 @@ def judge_scan(task: Task, window: Sequence[Sample], profile: Profile, now: floa
             return Verdict(COMPLETE, "", evidence)
         if not began and not seen and now - task.window_from > profile.start_within:
             return not_started(
-                task, profile, now, "No activity, no scanner process, and the section's scan time is as before."
+                task, profile, now, "No activity, no scanner process, and the section's scan time is unchanged."
             )
         return ending(window, "ending" if began or seen else "starting", evidence, profile)
     return _stalled_or_running(task, window, profile, now, CANCEL_SCAN)
 
 
 def ending(window: Sequence[Sample], reason: str, evidence: dict[str, Any], profile: Profile) -> Verdict:
-    """Look again soon, and count everything then unless that has just been done."""
+    """Return a verdict that asks for a sample soon, with a full count unless there was just one."""
     counted = window[-1].counters
     exact = reason != "starting" and counted is not None and not counted.full
     return Verdict(RUNNING, reason, evidence, look_again=soon(profile), exact=exact)
 
 
 def not_started(task: Task, profile: Profile, now: float, what: str) -> Verdict:
-    """No sign of life within the profile's time; `what` says which signs were looked for."""
+    """Return the verdict on a task without any activity within the profile's time; `what` names what was checked."""
     return Verdict(
         STALLED,
         "not_started",
         {"seconds": round(now - task.window_from), "limit": profile.start_within},
-        f"{span(now - task.window_from)} after the start of the {task.kind} there is no sign of life. {what} "
-        "It is started again; if that changes nothing, look at Plex's log.",
+        f"{span(now - task.window_from)} after its start the {task.kind} shows no activity. {what} "
+        "It is started again; if this does not help, check Plex's log.",
         START_AGAIN,
     )
 
 
 def work_lost(task: Task, window: Sequence[Sample]) -> Verdict | None:
-    """The server was started anew in the middle: what it was doing is not going on, however quiet it is now."""
+    """Return the verdict after a restart of the server, which ends its task even if nothing shows it."""
     starts = server_starts(window)
     if not starts:
         return None
@@ -100,8 +100,8 @@ def work_lost(task: Task, window: Sequence[Sample]) -> Verdict | None:
         STALLED,
         "plex_restarting",
         {"restarts": len(starts), "restarted_at": starts[-1]},
-        f"Plex was started anew during the {task.kind}, so it has not ended but was lost. It is started again; Plex's "
-        "own log says why it fell.",
+        f"Plex was restarted during the {task.kind}, which was lost. It is started again; check Plex's log for the "
+        "cause of the restart.",
         START_AGAIN,
     )
 
@@ -126,15 +126,14 @@ def _stalled_or_running(task: Task, window: Sequence[Sample], profile: Profile, 
         STALLED,
         "no_progress",
         {"seconds": round(silent), "cpu_percent": cpu_now(window), "activities": [a.title for a in last.activities]},
-        f"The {task.kind} shows as running, but nothing has moved for {span(silent)}: no count, no "
-        "activity, no worker that "
-        "computes or reads. It is cancelled; look at Plex's log and at rclone's.",
+        f"The {task.kind} is listed as running, but there was no progress for {span(silent)}: no count, no activity "
+        "and no working process. It is cancelled; check the logs of Plex and rclone.",
         step,
     )
 
 
 def slow_mount(window: Sequence[Sample], profile: Profile) -> Verdict | None:
-    """The last three probes were each slower than the profile allows."""
+    """Return a verdict if the last three probes were each slower than the profile allows."""
     probes = [sample.mount for sample in window if sample.mount is not None][-3:]
     if len(probes) < 3 or any(probe.seconds < profile.slow_read for probe in probes):
         return None
@@ -142,14 +141,13 @@ def slow_mount(window: Sequence[Sample], profile: Profile) -> Verdict | None:
         STALLED,
         "mount_slow",
         {"probe_seconds": [probe.seconds for probe in probes]},
-        f"Reading a few first bytes takes {probes[-1].seconds:.0f} s. The remote throttles or the line is "
-        "full: fewer rclone "
-        "transfers, another region, or copy instead of mount.",
+        f"Reading a few bytes takes {probes[-1].seconds:.0f} s. The remote throttles or the connection is saturated. "
+        "Use fewer rclone transfers, another region, or copy instead of mount.",
     )
 
 
 def _butler_instead(window: Sequence[Sample], profile: Profile, now: float) -> Verdict | None:
-    """A scheduled task has run all the time, and no count moved: its workers are not the task's.
+    """Return whether a scheduled task ran all the time without a change of counts; its workers are not the task's.
 
     (facts §1.2: an earlier DeepMediaAnalysis spawned --analyze-deeply processes that looked like the scanner, and cost
     144 minutes.)
@@ -162,20 +160,20 @@ def _butler_instead(window: Sequence[Sample], profile: Profile, now: float) -> V
 
 
 def interference(interfering: Sequence[Activity], seconds: float) -> Verdict:
-    """A scheduled task of Plex holds up the wanted one."""
+    """Return a verdict if a scheduled task of Plex blocks the watched task."""
     names = ", ".join(sorted({activity.title or activity.type for activity in interfering}))
     return Verdict(
         STALLED,
         "butler_interference",
         {"tasks": names, "seconds": round(seconds)},
-        f"A scheduled task of Plex has run instead for {span(seconds)}: {names}. It is stopped; check that the quiet "
+        f"A scheduled task of Plex has run instead for {span(seconds)}: {names}. It is stopped; check that its quiet "
         "preferences are still set.",
         CANCEL_BUTLER,
     )
 
 
 def judge_stabilise(task: Task, window: Sequence[Sample], profile: Profile, now: float) -> Verdict:
-    """Calm: no activity, no worker, no section refreshing, and little CPU."""
+    """Return the verdict on the wait for calm: no activity, no worker, no section refreshing, and little CPU."""
 
     def calm(sample: Sample) -> bool:
         return (
@@ -199,26 +197,26 @@ def judge_stabilise(task: Task, window: Sequence[Sample], profile: Profile, now:
 
 
 def _own_work(task: Task, sample: Sample) -> bool:
-    """An activity that is no scheduled task's shows work on these sections."""
+    """Return whether an activity other than scheduled tasks works on these sections."""
     return any(own_section(task, a) for a in live_activities(sample) if not a.type.startswith("butler"))
 
 
 def vanished(what: str, before: int, after: int) -> Verdict | None:
-    """Nothing is complete because there is nothing any more."""
+    """Return a verdict if all items have vanished, because a task without items is not complete."""
     if after >= VANISHED_SHARE * before:
         return None
     return Verdict(
         STALLED,
         "counter_mismatch",
         {"before": before, "after": after, "counts": f"{what}: {before} before, {after} now"},
-        f"There were {before} {what} when the task began and there are {after} now. Plex takes files for deleted, or "
-        "this is another database. Look at the mount and at the trash before anything is brought home.",
+        f"There were {before} {what} when the task began and there are {after} now. Plex treats files as deleted, or "
+        "this is another database. Check the mount and the trash before anything is installed at home.",
         CANCEL_SCAN,
     )
 
 
 def judge_analyse(task: Task, window: Sequence[Sample], profile: Profile, now: float) -> Verdict:
-    """Plex's analysis: ended when no item is left, or when Plex has stopped and leaves some, with their number."""
+    """Return the verdict on media analysis: ended when no item is left, or when Plex stops and leaves some."""
     last = window[-1]
     counters = last.counters
     if counters is None:
@@ -264,14 +262,14 @@ def _analysis_at_rest(
     seen = any(_analysing(task, sample) for sample in window) or pending != started_with
     silent = now - last_progress(window, movement, effort=True)
     if seen and quiet >= 2 and min(silent, seconds) >= profile.quiet_for:
-        return _items_left(evidence, f"Plex has ended the analysis; {pending} items still have none.")
+        return _items_left(evidence, f"Plex has ended the analysis; {pending} items are not analysed.")
     if seen or now - task.window_from <= profile.start_within:
         return ending(window, "ending" if seen else "starting", evidence, profile)
     few = max(5.0, profile.max_failed_percent / 100.0 * counters.media)
     if task.restarts and pending <= few:
-        asked = f"Plex was asked {task.restarts + 1} times and does nothing for the {pending} items that are left."
+        asked = f"Plex was asked {task.restarts + 1} times but does not analyse the remaining {pending} items."
         return _items_left(evidence, asked)
-    return not_started(task, profile, now, "No worker process, no activity, and no item was analysed.")
+    return not_started(task, profile, now, "There is no worker process and no activity, and no item was analysed.")
 
 
 def _items_left(evidence: dict[str, Any], what: str) -> Verdict:

@@ -1,4 +1,4 @@
-"""What a verdict is, and what every judge needs: the task, the states, the automatic steps, how to look back."""
+"""Types of all judges: task, verdict, states and automatic steps; functions on past samples."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Verdict:
 
     @property
     def final(self) -> bool:
-        """Everything but running ends the watching (or makes a next step necessary)."""
+        """Whether the state ends the watching (or requires a next step): all but running."""
         return self.state != RUNNING
 
 
@@ -63,7 +63,7 @@ def soon(profile: Profile) -> float:
 
 
 def trailing(window: Sequence[Sample], holds: Callable[[Sample], bool], now: float) -> tuple[int, float]:
-    """How many of the last samples satisfy `holds` without a gap, and for how many seconds (until now)."""
+    """Return how many of the last samples satisfy `holds` without a gap, and for how many seconds until now."""
     count, since = 0, now
     for sample in reversed(window):
         if not holds(sample):

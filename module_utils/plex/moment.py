@@ -1,6 +1,6 @@
-"""Waiting for the moment at which a Plex server may be stopped: inside a window of the day, and nobody would notice.
+"""Wait until a Plex server may be stopped: inside the maintenance window and while Plex is idle.
 
-The clock, the pause and the look are given, so that days pass in milliseconds in a test.
+Clock, sleep and observation are parameters, so that tests replay days in milliseconds.
 """
 
 from __future__ import annotations
@@ -12,26 +12,25 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.profiles impor
 from ansible_collections.plexburst.core.plugins.module_utils.plex.window import DAY, Window, clock
 
 SAY_EVERY = 300.0
-"""A line that says nothing new is repeated only so often."""
+"""Seconds until an unchanged line is repeated."""
 LONGEST_PAUSE = 60.0
 MARGIN = 120.0
-"""A window that closes within so many seconds is closed already: the exchange and the start want their time."""
+"""Treat a window as closed when less than this many seconds remain, because swap and start take time."""
 UNANSWERED = 3600.0
-"""Seconds for which every look may fail. A network may be away for that long; a server that does not speak for longer
-wants somebody to look at it."""
+"""Seconds for which requests to the server may fail, as in a network outage; after that the waiting fails."""
 
 
 class NoLook(Exception):
-    """The server could not be looked at this time. What is not known is not quiet."""
+    """The server's state could not be read; an unknown state is not idle."""
 
 
 class InVain(Exception):
-    """The moment did not come. `words` say what was waited for."""
+    """The server did not become available for the stop in time; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One look: what a stop would interrupt, in words; empty when nothing."""
+    """One observation: texts about what a stop would interrupt; empty when idle."""
 
     busy: Sequence[str]
 
@@ -40,10 +39,10 @@ class Seen:
 class Waiter:
     """All times in seconds.
 
-    :param look: looks once; raises NoLook when it cannot, and anything else that must end the waiting.
+    :param look: observes once; raises NoLook when that fails, and anything else that must end the waiting.
     :param clock: seconds since the epoch, which with `offset` (east of UTC) give the time of the day at home.
     :param patience: how long to wait altogether. :param poll: between two looks.
-    :param settle: how long it must stay quiet after it was not: between two episodes nobody plays for a moment.
+    :param settle: how long Plex must stay idle after it was busy, because playback pauses between two episodes.
     """
 
     look: Callable[[], Seen]
@@ -60,7 +59,7 @@ class Waiter:
     _said: tuple[str, float] = field(default=("", 0.0))
 
     def wait(self) -> float:
-        """Return when the moment is there; the seconds that it took. Raises InVain."""
+        """Wait; returns the seconds that it took. Raises InVain."""
         self._begun = self.clock()
         quiet_since: float | None = None
         answered = self._begun
@@ -75,10 +74,10 @@ class Waiter:
             try:
                 busy = list(self.look().busy)
             except NoLook as problem:
-                # Who was not seen for a while may have come and gone, or come and stayed.
-                busy, was_busy = [f"home cannot be asked ({problem})"], True
+                # While home did not answer, a playback may have started.
+                busy, was_busy = [f"home does not answer ({problem})"], True
                 if self.clock() - answered >= UNANSWERED:
-                    raise InVain(f"home could not be asked for {span(self.clock() - answered)}: {problem}") from problem
+                    raise InVain(f"home has not answered for {span(self.clock() - answered)}: {problem}") from problem
             else:
                 answered = self.clock()
             self.looks += 1
@@ -90,14 +89,14 @@ class Waiter:
             calm = self.clock() - quiet_since
             if not was_busy or calm >= self.settle:
                 return self.clock() - self._begun
-            self._pause(f"quiet now, and it has to stay so for {span(self.settle)}")
+            self._pause(f"idle now, and must stay idle for {span(self.settle)}")
 
     def _second(self) -> float:
         """The second of the day at home."""
         return (self.clock() + self.offset) % DAY
 
     def _shut(self) -> float:
-        """Seconds until the window opens; 0 while it is open for long enough."""
+        """Return the seconds until the window opens; 0 while it is open for long enough."""
         if self.window is None:
             return 0.0
         second = self._second()
@@ -105,18 +104,19 @@ class Waiter:
         return 0.0 if left > MARGIN else left + self.window.opens_in((second + left) % DAY)
 
     def _until_open(self, seconds: float) -> None:
-        words = f"the window {self.window} at home, where it is {clock(self._second())}, opens in {span(seconds)}"
+        now = clock(self._second())
+        words = f"the maintenance window {self.window} at home, where it is {now}, opens in {span(seconds)}"
         left = self._left()
         if left < seconds:
-            raise InVain(f"{words}, and the patience of {span(self.patience)} ends before")
-        # Not the time that is left: it would make every line a new one.
-        self._say(f"the window {self.window} at home is not open yet")
+            raise InVain(f"{words}, which is later than the limit of {span(self.patience)}")
+        # Without the remaining time, which would make every line a new one.
+        self._say(f"the maintenance window {self.window} at home is not open yet")
         self.sleep(min(seconds, LONGEST_PAUSE))
 
     def _pause(self, words: str) -> None:
         left = self._left()
         if left <= 0:
-            raise InVain(f"after {span(self.patience)} it is still so that {words}")
+            raise InVain(f"still blocked after {span(self.patience)}: {words}")
         self._say(words)
         self.sleep(max(min(self.poll, left), 0.1))
 
@@ -128,4 +128,4 @@ class Waiter:
         if words == said and self.clock() - at < SAY_EVERY:
             return
         self._said = (words, self.clock())
-        self.emit(f"wait for the moment: {span(self.clock() - self._begun)} · {words}")
+        self.emit(f"wait to stop home's Plex: {span(self.clock() - self._begun)} · {words}")

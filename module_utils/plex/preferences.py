@@ -1,8 +1,7 @@
-"""Server preferences: the quiet set, and a setter that reads back what it set.
+"""Server preferences: the quiet set, and a setter that reads back every value.
 
-Measured (facts §2.2): PUT /:/prefs answers 200 for a key that does not exist. So a key is looked up first and its
-value read
-afterwards; a wrong key was how the prior scripts left autoEmptyTrash on.
+Measured (facts §2.2): PUT /:/prefs answers 200 for a key that does not exist, so a key is looked up first and its value
+read afterwards. With a wrong key the prior scripts left autoEmptyTrash on.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 Value = bool | int | float | str
 
 GUARDS: dict[str, Value] = {"autoEmptyTrash": False, "allowMediaDeletion": False}
-"""Invariant 3: must exist, must read back false before any scan."""
+"""Invariant 3: must exist, and must read back as false before any scan."""
 
 QUIET: dict[str, Value] = {
     # nothing starts by itself
@@ -35,7 +34,7 @@ QUIET: dict[str, Value] = {
     "FSEventLibraryPartialScanEnabled": False,
     "ScheduledLibraryUpdatesEnabled": False,
     "watchMusicSections": False,
-    # invariant 8: the twin does not act on the household
+    # invariant 8: the indexer must not affect the owner's devices or account
     "PublishServerOnPlexOnlineKey": False,
     "RelayEnabled": False,
     "GdmEnabled": False,
@@ -44,7 +43,7 @@ QUIET: dict[str, Value] = {
     "PushNotificationsEnabled": False,
     "sendCrashReports": False,
     "CrashUploadRetries": 0,
-    # analysis that nobody asked for and that reads whole files; Sonic's own switch stays as it is until Sonic's turn
+    # unwanted analysis that reads whole files; Sonic's own switch is not changed before Sonic analysis
     "GenerateBIFBehavior": "never",
     "GenerateIntroMarkerBehavior": "never",
     "GenerateCreditsMarkerBehavior": "never",
@@ -62,7 +61,7 @@ SONIC_KEY = "MusicAnalysisBehavior"
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """One preference as the server describes it."""
+    """One preference as listed by the server."""
 
     id: str
     type: str
@@ -81,7 +80,7 @@ class Change:
 
 
 def convert(kind: str, value: Any) -> Value:
-    """A value as the given preference type (bool, int, double, text). Raises PreferenceError when it cannot be one."""
+    """Return a value as a preference type (bool, int, double, text). Raises PreferenceError if it is invalid."""
     if kind == "bool":
         if isinstance(value, bool):
             return value
@@ -100,7 +99,7 @@ def convert(kind: str, value: Any) -> Value:
 
 
 def wire(value: Value) -> str:
-    """A value as PUT /:/prefs wants it: booleans as 1 and 0, which is also how Preferences.xml holds them."""
+    """Return a value for PUT /:/prefs: booleans as 1 and 0, as in Preferences.xml."""
     if isinstance(value, bool):
         return "1" if value else "0"
     return str(value)
@@ -120,12 +119,12 @@ def read_all(client: PlexClient) -> dict[str, Preference]:
         key = element.get("id", "")
         found[key] = Preference(id=key, type=kind, value=value, hidden=element.get("hidden", "0") == "1")
     if not found:
-        raise PlexAnswerError("GET /:/prefs listed no preference at all; this is not a working Plex server's answer.")
+        raise PlexAnswerError("GET /:/prefs listed no preferences, so this is not a working Plex server.")
     return found
 
 
 def butler_switches(known: Mapping[str, Preference]) -> dict[str, Value]:
-    """Every boolean whose key begins with `butler`, off: robust against names that come and go with versions."""
+    """Return every boolean whose key begins with `butler`, off; independent of a version's names."""
     return {
         key: False
         for key, preference in known.items()
@@ -134,7 +133,7 @@ def butler_switches(known: Mapping[str, Preference]) -> dict[str, Value]:
 
 
 def butler_hours(now_hour: int) -> dict[str, Value]:
-    """A one-hour maintenance window half a day away from `now_hour` (0-23, the server's local hour)."""
+    """Return a one-hour maintenance window half a day after `now_hour` (0-23, the server's local hour)."""
     return {"ButlerStartHour": (now_hour + 12) % 24, "ButlerEndHour": (now_hour + 13) % 24}
 
 
@@ -145,7 +144,7 @@ def apply(
     optional: Iterable[str] = (),
     check: bool = False,
 ) -> Change:
-    """Set preferences and prove that the server has them.
+    """Set preferences and verify them.
 
     Raises PreferenceError when a key that is not in `optional` is unknown (with the nearest names), when a value does
     not
@@ -162,7 +161,7 @@ def apply(
             hints.append(f"{key}" + (f" (did you mean {near[0]}?)" if near else ""))
         raise PreferenceError(
             f"This server does not know the preference{'s' if len(hints) > 1 else ''} {', '.join(hints)}. "
-            "It would answer 200 all the same, so nothing was set. Correct the name, or list it under `optional`.",
+            "It would answer 200 anyway, so nothing was set. Correct the name, or list it under `optional`.",
             unknown=unknown,
         )
     wanted: dict[str, Value] = {}
@@ -183,7 +182,7 @@ def apply(
     if refused:
         words = ", ".join(f"{key}: wanted {wanted[key]!r}, still {after[key]!r}" for key in refused)
         raise PreferenceError(
-            f"Plex answered 200 but did not take {words}. Nothing that relies on it may start.",
+            f"Plex answered 200 but did not change {words}. Tasks that need this preference must not start.",
             refused=refused,
             before=before,
         )
@@ -191,14 +190,14 @@ def apply(
 
 
 def check_guards(client: PlexClient) -> list[str]:
-    """Sentences about each guard of invariant 3 that does not read back as false; empty = safe to scan."""
+    """Return a sentence for each preference of invariant 3 that does not read back as false; empty = safe to scan."""
     known = read_all(client)
     problems = []
     for key, wanted in GUARDS.items():
         if key not in known:
-            problems.append(f"the server lists no preference {key}, so that it is off cannot be read back")
+            problems.append(f"the server lists no preference {key}, so it cannot be verified that it is off")
         elif known[key].value != wanted:
-            problems.append(f"{key} reads {known[key].value!r}, it must be {wanted!r}")
+            problems.append(f"{key} is {known[key].value!r} but must be {wanted!r}")
     return problems
 
 
@@ -212,7 +211,7 @@ def read_token(preferences_file: str) -> str:
 
 
 def read_attribute(preferences_file: str, name: str) -> str:
-    """One attribute of the root element of Preferences.xml, '' when the file or the attribute is not there."""
+    """Return an attribute of the root element of Preferences.xml, '' without the file or the attribute."""
     path = Path(preferences_file)
     try:
         text = path.read_text(encoding="utf-8")
@@ -220,12 +219,12 @@ def read_attribute(preferences_file: str, name: str) -> str:
         return ""
     except PermissionError as error:
         raise TokenMissing(
-            f"{path} may not be read by this user (it is 0600, Plex's own). Run the task as root or as Plex's user."
+            f"{path} is not readable by this user (mode 0600, owned by Plex). Run the task as root or as Plex's user."
         ) from error
     try:
         value: str = parse_xml(text).get(name, "")
     except PlexAnswerError:
-        return ""  # Plex rewrites the file in place: read in the middle of it, the next try sees it whole
+        return ""  # Plex rewrites the file in place, so a read may see part of it; the next try sees all
     return value
 
 

@@ -1,10 +1,8 @@
-"""Is the mount alive? Only reading real files says so.
+"""Whether a mount works, checked by reading real files.
 
-A dead rclone mount goes on listing directories from its cache while no file opens; Plex takes that for deletion, and
-221 of
-224 films were lost that way (facts §1.3). Reading may also block for ever in the kernel, so it happens in a child
-process
-that is given up after a time limit.
+A dead rclone mount still lists directories from its cache while no file opens; Plex treats that as deletion, which lost
+221 of 224 films (facts §1.3). Reading may also block in the kernel for ever, so it runs in a child process with a time
+limit.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import 
 PROBE_BYTES = 4096
 WALK_LIMIT = 2000
 FEW = 5
-"""Below so many probed files a share of missing ones says nothing."""
+"""Minimum number of probed files for which the share of missing ones is judged."""
 
 # Runs in the child: reads the first bytes of each path of stdin's JSON, one JSON line per path; then, when asked,
 # looks below
@@ -76,7 +74,7 @@ class PathMap:
         return cls(tuple(sorted(pairs, key=lambda pair: -len(pair[0]))))
 
     def host(self, path: str) -> str:
-        """The path on this machine."""
+        """Return the path on this machine."""
         for prefix, host in self.entries:
             if path == prefix or path.startswith(prefix + "/"):
                 return host + path[len(prefix) :]
@@ -85,7 +83,7 @@ class PathMap:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the child saw. `errors`: errno name by path, '' = readable; a path it did not get to is absent."""
+    """Result of the child. `errors`: errno name by path, '' = readable; without the paths that were not reached."""
 
     errors: dict[str, str]
     walks: tuple[dict[str, object], ...]
@@ -94,7 +92,7 @@ class Look:
     seconds: float
 
     def readable(self) -> list[str]:
-        """The paths whose first bytes could be read."""
+        """Return the paths whose first bytes could be read."""
         return [path for path, error in self.errors.items() if not error]
 
 
@@ -114,7 +112,7 @@ def look(files: Sequence[str], roots: Sequence[str], *, time_limit: float) -> Lo
     try:
         output, errors = child.communicate(json.dumps(task), timeout=time_limit)
     except subprocess.TimeoutExpired as expired:
-        child.kill()  # a child stuck in the kernel does not even die of this, so it is not waited for
+        child.kill()  # a child that is blocked in the kernel survives this, so there is no wait
         timed_out = True
         raw = expired.stdout
         output = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else (raw or "")
@@ -158,14 +156,13 @@ def probe(
     elif sick:
         problem = f"{len(sick)} of {len(files)} files cannot be read, the first: {sick[0][0]} ({sick[0][1]})"
     elif not files and shut:
-        problem = f"nothing below {shut[0]['root']} can be read: {shut[0]['problem'] or 'no file opens'}"
+        problem = f"no file below {shut[0]['root']} can be read: {shut[0]['problem'] or 'no file opens'}"
     elif files and read == 0 and not found:
-        problem = f"none of {len(files)} files the database names exists, nor any other file in the section's folders"
+        problem = f"none of {len(files)} files in the database exists, nor any other file in the section's folders"
     elif len(files) >= FEW and 100.0 * len(missing) / len(files) > max_missing_percent:
         problem = (
-            f"{len(missing)} of {len(files)} files the database names do not exist on this mount, the "
-            f"first: {missing[0]}; "
-            "a wrong path map, or the folders were reorganised"
+            f"{len(missing)} of {len(files)} files in the database do not exist on this mount, the "
+            f"first: {missing[0]}; the path map is wrong, or the folders were reorganised"
         )
     return MountProbe(
         ok=not problem,

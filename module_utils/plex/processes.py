@@ -1,5 +1,4 @@
-"""Which processes a Plex server has right now, from /proc; inside a container or not, without any tool in the
-container.
+"""Processes of a Plex server, from /proc; works for containers without any tool in them.
 
 Scope (dict): {"runtime": "docker", "container": "plex"} | {"runtime": "systemd", "unit": "plexmediaserver"} |
 {"runtime": "process", "pid_file": "…/plexmediaserver.pid"}.
@@ -32,7 +31,7 @@ DOCKER_TIMEOUT = 15.0
 
 @dataclass(frozen=True, slots=True)
 class ContainerState:
-    """What `docker inspect` says about the container; None outside Docker."""
+    """State of the container from `docker inspect`; None outside Docker."""
 
     pid: int
     restarts: int
@@ -49,7 +48,7 @@ class Tree:
 
     @property
     def server(self) -> Process | None:
-        """The media server's own process; a wrapper around it (s6, a shell) is not taken for it."""
+        """Return the media server's own process, not a wrapper around it (s6, a shell)."""
         return next((process for process in self.processes if process.kind == "server"), None)
 
 
@@ -67,7 +66,7 @@ def _stat(pid: int, proc: Path) -> _Stat | None:
         text = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name in parentheses may hold spaces and parentheses itself: count from the last one.
+    # The name in parentheses may contain spaces and parentheses, so count from the last one.
     values = text[text.rindex(")") + 2 :].split()
     ticks = os.sysconf("SC_CLK_TCK")
     return _Stat(
@@ -95,7 +94,7 @@ def kind_of(arguments: str) -> str:
 
 
 def _read_bytes(pid: int, proc: Path) -> int | None:
-    """rchar of /proc/PID/io: every byte read, FUSE included. None when the kernel forbids to look."""
+    """Return rchar of /proc/PID/io: all bytes read, FUSE included. None without permission."""
     try:
         text = (proc / str(pid) / "io").read_text(encoding="ascii")
     except (PermissionError, FileNotFoundError, ProcessLookupError):
@@ -113,7 +112,7 @@ def _docker_root(container: str) -> ContainerState:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=DOCKER_TIMEOUT, check=False)
     except FileNotFoundError as error:
-        raise ProcessScopeError("The scope says docker, but there is no docker command on this machine.") from error
+        raise ProcessScopeError("The runtime is docker, but this machine has no docker command.") from error
     except subprocess.TimeoutExpired as error:
         raise ProcessScopeError(f"docker inspect {container} did not answer within {DOCKER_TIMEOUT:g} s.") from error
     if done.returncode != 0:
@@ -123,7 +122,7 @@ def _docker_root(container: str) -> ContainerState:
     if pid <= 0:
         raise ProcessScopeError(
             f"The container {container} is not running (state {state['State'].get('Status')!r}, "
-            f"exit code {state['State'].get('ExitCode')}). Look at docker logs {container}."
+            f"exit code {state['State'].get('ExitCode')}). Check `docker logs {container}`."
         )
     return ContainerState(
         pid=pid,
@@ -155,11 +154,11 @@ def _pid_from_file(pid_file: str) -> int:
     try:
         text = path.read_text(encoding="ascii").strip()
     except FileNotFoundError as error:
-        raise ProcessScopeError(f"The server's pid file {path} does not exist: it is not running.") from error
+        raise ProcessScopeError(f"The server's pid file {path} does not exist, so Plex is not running.") from error
     except PermissionError as error:
-        raise ProcessScopeError(f"The server's pid file {path} may not be read by this user.") from error
+        raise ProcessScopeError(f"The server's pid file {path} is not readable by this user.") from error
     if not text.isdigit():
-        raise ProcessScopeError(f"The server's pid file {path} holds {text[:40]!r}, not a process id.")
+        raise ProcessScopeError(f"The server's pid file {path} contains {text[:40]!r}, which is not a process id.")
     return int(text)
 
 
@@ -173,7 +172,7 @@ def tree(scope: Mapping[str, Any], proc: Path = PROC) -> Tree:
     if runtime == "systemd":
         members = _unit_pids(str(scope.get("unit") or "plexmediaserver"), proc)
         if not members:
-            raise ProcessScopeError(f"The systemd unit {scope.get('unit')} has no process: it is not running.")
+            raise ProcessScopeError(f"The systemd unit {scope.get('unit')} has no process, so it is not running.")
         return Tree(root=members[0], processes=_describe(members, proc))
     if runtime == "docker":
         container = _docker_root(str(scope.get("container") or "plex"))
@@ -183,7 +182,7 @@ def tree(scope: Mapping[str, Any], proc: Path = PROC) -> Tree:
     else:
         raise ProcessScopeError(f"The scope's runtime must be docker, systemd or process, got {runtime!r}.")
     if _stat(root, proc) is None:
-        raise ProcessScopeError(f"The server's first process {root} does not run any more.")
+        raise ProcessScopeError(f"The server's first process {root} has ended.")
     return Tree(root=root, processes=_describe(_descendants(root, proc), proc), container=container)
 
 

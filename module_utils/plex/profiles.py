@@ -1,9 +1,8 @@
-"""Monitoring profiles: how long Plex may be silent, in real seconds.
+"""Watch profiles: time limits for Plex, in seconds.
 
-The first five names and values are the prior scripts' (facts §1.6); their `stall_threshold` counted checks, which hid
-the
-real time (anti-pattern 12), so here it is multiplied out. `sandbox` is for the simulator, whose work takes seconds.
-The end of a task is recognised from positive signs; these values are the fallback.
+The first five names and values are from the prior scripts (facts §1.6). Their `stall_threshold` counted checks, which
+hid the real time (anti-pattern 12), so here it is in seconds. `sandbox` is for the simulator, whose tasks take seconds.
+The end of a task is normally detected from positive evidence; these limits are the fallback.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ TASKS = ("scan", "refresh", "stabilise", "analyse", "sonic")
 class Profile:
     """All times in seconds.
 
-    interval: between samples at most; a short task and a near end are looked at oftener. stall_after: no sign of
-    progress for so long = stalled. cpu_idle_percent: below it (percent of one core) the tree counts as idle. timeout:
-    the whole task. start_within: first sign of life after a start. quiet_for: how long nothing may run before the end
-    is believed. named_after: a known cause of a frozen counter is named after so long. mount_dead_after: reading has
-    failed for so long. busy_after: database locked for so long. silent_after: API without an answer for so long.
-    missed_after: no sample at all (connection) for so long. slow_read: a probe slower than this is a slow mount.
-    min_free_bytes: less disk is unhealthy. max_failed_percent: share of tracks that may stay without Sonic data before
-    the task is called failed. restarts: how often one automatic step may be taken.
+    interval: maximum between samples; shorter for short tasks and near an end. stall_after: without progress until
+    stalled. cpu_idle_percent: CPU (percent of one core) below which the process tree is idle. timeout: of the whole
+    task. start_within: until the first activity after a start. quiet_for: without any work until the task has ended.
+    named_after: until a known reason of a frozen counter is reported. mount_dead_after: of failed reading until the
+    mount is dead. busy_after: of a locked database until unhealthy. silent_after: without an answer of the API until
+    unhealthy. missed_after: without a sample (connection) until unreachable. slow_read: duration of a probe above which
+    the mount is slow. min_free_bytes: minimum free disk. max_failed_percent: tracks that may remain without Sonic data
+    before the task fails. restarts: maximum repetitions of an automatic step.
     """
 
     name: str
@@ -48,10 +47,10 @@ class Profile:
     restarts: int = 3
 
     def words(self, task: str) -> str:
-        """What this profile will do, for the person who watches."""
+        """Return the limits of this profile as one line."""
         return (
-            f"{task} with profile {self.name}: looked at least every {span(self.interval)} and oftener near an end, "
-            f"stalled after {span(self.stall_after)} without progress, given up after {span(self.timeout)}"
+            f"{task} with profile {self.name}: sampled at least every {span(self.interval)}, more often near an end, "
+            f"stalled after {span(self.stall_after)} without progress, cancelled after {span(self.timeout)}"
         )
 
 
@@ -84,7 +83,7 @@ PROFILES: dict[str, Profile] = {
     )
 }
 
-# Sonic and refreshes of a cloud run last for days and hours: they take the profile that was made for them.
+# Sonic and refreshes of a cloud run last hours or days, so they use their own profile.
 _SPECIAL = {("cloud_standard", "sonic"): "cloud_intensive", ("cloud_standard", "refresh"): "metadata_refresh"}
 # Prior safety limits per section type (facts §1.6): photos 8 h, films and music 4 h; a profile may give more, not less.
 _SECTION_TIMEOUT = {"movie": 14400.0, "show": 7200.0, "artist": 14400.0, "photo": 28800.0}
@@ -93,34 +92,34 @@ _SECTION_TIMEOUT = {"movie": 14400.0, "show": 7200.0, "artist": 14400.0, "photo"
 def resolve(
     name: str, task: str, section_type: str = "", overrides: Mapping[str, float | str] | None = None
 ) -> Profile:
-    """The profile for one task on one kind of section.
+    """Return the profile for one task on one kind of section.
 
     `overrides` replaces single values by field name. Raises ValueError, in words, on an unknown name, task or value.
     """
     if name not in PROFILES:
-        raise ValueError(f"There is no monitoring profile {name!r}. Known: {', '.join(PROFILES)}.")
+        raise ValueError(f"There is no profile {name!r}. The profiles are: {', '.join(PROFILES)}.")
     if task not in TASKS:
-        raise ValueError(f"There is no task {task!r} to watch. Known: {', '.join(TASKS)}.")
+        raise ValueError(f"There is no task {task!r} to watch. The tasks are: {', '.join(TASKS)}.")
     profile = PROFILES[_SPECIAL.get((name, task), name)]
     if name != "sandbox" and task in ("scan", "analyse"):
         profile = replace(profile, timeout=max(profile.timeout, _SECTION_TIMEOUT.get(section_type, 0.0)))
     known = {entry.name for entry in fields(Profile)} - {"name"}
     for key, value in (overrides or {}).items():
         if key not in known:
-            raise ValueError(f"A profile has no value {key!r}. Known: {', '.join(sorted(known))}.")
+            raise ValueError(f"A profile has no value {key!r}. Its values are: {', '.join(sorted(known))}.")
         try:
             number = float(value)
         except (TypeError, ValueError):
             raise ValueError(f"Profile value {key} must be a number, got {value!r}.") from None
         if not 0 <= number < math.inf:
-            raise ValueError(f"Profile value {key} must not be negative or endless, got {value!r}.")
+            raise ValueError(f"Profile value {key} must be finite and not negative, got {value!r}.")
         change: dict[str, Any] = {key: int(number) if key in ("restarts", "min_free_bytes") else number}
         profile = replace(profile, **change)
     return profile
 
 
 def span(seconds: float) -> str:
-    """Seconds as people say them: 45 s, 15 min, 2.5 h, 3 d."""
+    """Return seconds as text: 45 s, 15 min, 2.5 h, 3 d."""
     for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= size * (1.5 if unit == "d" else 1):
             return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"

@@ -1,4 +1,4 @@
-"""One line about what Plex is doing: phase, section, bar, count/total, rate, ETA, cost so far, what Plex does now."""
+"""The progress line: phase, section, bar, count/total, rate, ETA, cost so far, current activity."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _LINE = re.compile(
     r"(?P<about>(?:\[(?P<host>[^\]\s]+)\] )?[a-z_]+ .*?): "
     rf"(?:\[[#-]{{{BAR}}}\] \d+/\d+ |\d+ items|[\d.]+ (?:s|min|h|d) · )"
 )
-"""The beginning of what `line` makes, with or without the host in front of it."""
+"""The beginning of a line made by `line`, with or without the host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Numbers behind a line. `rate` in items per minute, `eta` in seconds; None = not known yet."""
+    """Numbers of a progress line. `rate` in items per minute, `eta` in seconds; None = not known yet."""
 
     done: int
     total: int
@@ -39,7 +39,7 @@ def _position(kind: str, counters: Counters) -> tuple[int, int, str] | None:
 
 
 def measure(kind: str, samples: Sequence[Sample]) -> Progress | None:
-    """Count, rate and ETA of a task that has a countable end; None for a scan, whose end nobody knows."""
+    """Return count, rate and ETA of a task with a countable end; None for a scan, whose end is unknown."""
     points = [
         (sample.at, position)
         for sample in samples
@@ -57,13 +57,13 @@ def measure(kind: str, samples: Sequence[Sample]) -> Progress | None:
 
 
 def bar(done: int, total: int) -> str:
-    """[########------------]; full only when everything is done."""
+    """Return [########------------]; full only when everything is done."""
     filled = BAR if total and done >= total else min(BAR - 1, BAR * done // total) if total else 0
     return "[" + "#" * filled + "-" * (BAR - filled) + "]"
 
 
 def doing(samples: Sequence[Sample]) -> str:
-    """What Plex is doing now, in a few words."""
+    """Return what Plex is doing now, as short text."""
     last = samples[-1]
     if not last.answered:
         return last.maintenance or "no answer"
@@ -123,14 +123,15 @@ def line(
 
 
 def about(text: str) -> str | None:
-    """What a progress line is about, as in ``[host] sonic Music``: the next one about the same may take its place.
-    None for any other text.
+    """Return the subject of a progress line, as in ``[host] sonic Music``; None for any other text.
+
+    A later line with the same subject may replace it.
     """
     found = _LINE.match(text)
     return found["about"] if found else None
 
 
 def without_host(text: str) -> str:
-    """A progress line without the ``[host]`` in front of it, for a narrow terminal."""
+    """Return a progress line without the ``[host]``, for a narrow terminal."""
     found = _LINE.match(text)
     return text[len(found["host"]) + 3 :] if found and found["host"] else text

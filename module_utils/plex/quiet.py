@@ -1,16 +1,16 @@
-"""Who would notice if a Plex server stopped now: one look at what it plays, records, downloads and converts.
+"""What a stop of a Plex server would interrupt now: playback, recordings, downloads and conversions.
 
-What is asked (plex-api-spec.yaml, each with the server's own token, which is an administrator's):
+Requests (plex-api-spec.yaml, each with the server's own token, which is an administrator's):
 
-- `/status/sessions`: playbacks, with user and player. One that is paused counts: stopping Plex would end it.
-- `/livetv/sessions`: tuned channels. Such a grab may be there without any playback.
-- `/media/subscriptions/scheduled`: recordings, each a MediaGrabOperation with a status. A server without DVR has no
-  such thing: it answers 404, or 403, which is "User cannot access DVR on this server" there.
+- `/status/sessions`: playbacks, with user and player. A paused one counts, because stopping Plex would end it.
+- `/livetv/sessions`: tuned channels, which may exist without playback.
+- `/media/subscriptions/scheduled`: recordings, each a MediaGrabOperation with a status. A server without DVR
+  answers 404, or 403 ("User cannot access DVR on this server").
 - `/activities`: a download to a player is an activity `media.download` (shape: Tautulli issue 1451).
 - `/status/sessions/background`: files that are being converted, for a download or as an optimised version.
 
-What cannot be asked: the download queues of players. The API gives a queue only to the client it belongs to
-(`/downloadQueue/{queueId}`), so a download that waits between two files is not seen. It goes on when Plex is back.
+Not available: the download queues of players. The API shows a queue only to its own client
+(`/downloadQueue/{queueId}`), so a download that waits between two files is not seen. It continues after the restart.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 IDLE_GRABS = frozenset({"inactive", "scheduled", "complete", "cancelled", "error"})
-"""The statuses of a MediaGrabOperation that records nothing now; any other one, an unknown one too, does."""
+"""Statuses of a MediaGrabOperation that is not recording; all others, also unknown ones, count as recording."""
 NO_DVR = (403, 404)
 DOWNLOAD = "media.download"
 _DOES = {"track": "listens to", "photo": "looks at"}
@@ -41,7 +41,7 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the server was doing at one moment, and which version it is."""
+    """What the server was doing, and its version."""
 
     version: str
     busy: tuple[Busy, ...]
@@ -52,7 +52,7 @@ class Look:
 
 
 def look(client: PlexClient) -> Look:
-    """Look once. Raises the PlexError of whatever could not be asked: what is not known is not quiet."""
+    """Return one observation. Raises PlexError when a request fails, because an unknown state is not idle."""
     version = client.identity().version
     busy = [
         *(_watching(entry) for entry in _entries(client, "/status/sessions")),
@@ -75,7 +75,7 @@ def look(client: PlexClient) -> Look:
 
 
 def _entries(client: PlexClient, path: str, absent: tuple[int, ...] = ()) -> list[Element]:
-    """What a container lists; nothing where the server has no such thing, which only statuses in `absent` say."""
+    """Return the entries of a container; none if the status is in `absent`, which means that the feature is missing."""
     answer = client.call("GET", path, accept=(200, *absent))
     if answer.status in absent:
         return []
@@ -95,7 +95,7 @@ def _recordings(client: PlexClient) -> list[Busy]:
             continue
         item = next((child for child in grab if child.get("title")), None)
         what = "something" if item is None else _title(item)
-        words = "" if status == "inprogress" else f" ({status or 'its status is not said'})"
+        words = "" if status == "inprogress" else f" ({status or 'status unknown'})"
         found.append(Busy("recording", f"{what} is recorded{words}{_percent(grab, 'percent')}"))
     return found
 
@@ -121,7 +121,7 @@ def _quoted(text: str) -> str:
 
 
 def _percent(entry: Element, name: str = "progress") -> str:
-    """How far it is; -1 means that nobody knows."""
+    """Return the progress; -1 means unknown."""
     try:
         percent = float(entry.get(name, ""))
     except ValueError:

@@ -1,4 +1,4 @@
-"""When is a Plex server ready? The recipe of facts §2.1, with every try kept.
+"""Wait until a Plex server is ready, by the steps of facts §2.1, and record every try.
 
 1 `/identity` answers 200 with a MediaContainer (503 Maintenance = it migrates its database: keep waiting, it is no
 failure);
@@ -33,7 +33,7 @@ BODY_KEPT = 300
 
 @dataclass(slots=True)
 class Try:
-    """One look at the server. `seconds` since the waiting began; equal ones in a row are counted in `times`."""
+    """One observation of the server. `seconds` since the start; `times`: number of equal observations in a row."""
 
     seconds: float
     step: str
@@ -58,13 +58,13 @@ class Server:
 
 @dataclass(slots=True)
 class Waiting:
-    """The tries so far, bounded: the first and the last ones are kept."""
+    """The tries so far; only the first and the last ones are kept."""
 
     tries: list[Try] = field(default_factory=list)
     dropped: int = 0
 
     def note(self, entry: Try) -> None:
-        """Keep one try."""
+        """Add a try."""
         last = self.tries[-1] if self.tries else None
         if last is not None and (last.step, last.http_status, last.body) == (entry.step, entry.http_status, entry.body):
             last.times += 1
@@ -76,13 +76,13 @@ class Waiting:
         self.tries.append(entry)
 
     def plain(self) -> list[dict[str, Any]]:
-        """As the module returns it."""
+        """Return the tries as the module's result."""
         return [asdict(entry) for entry in self.tries]
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What waiting gave."""
+    """The result of the waiting."""
 
     server: Server
     sections: list[Section]
@@ -139,7 +139,7 @@ def wait_ready(
                     client.token = find_token()
                 step = "token"
                 if find_token is not None and not client.token and identity.claimed:
-                    status, words = 200, "the server is claimed but Preferences.xml holds no PlexOnlineToken yet"
+                    status, words = 200, "the server is claimed but Preferences.xml contains no PlexOnlineToken yet"
                 else:
                     step = "sections"
                     sections = list_sections(client, retries=0)
@@ -166,26 +166,24 @@ def wait_ready(
 
 
 def not_ready(waiting: Waiting, elapsed: float, url: str) -> NotReady:
-    """The failure in words: for how long, in what state, and what to look at."""
+    """Return the failure's message: duration, state, and what to check."""
     last = waiting.tries[-1]
     hint = {
         "identity": (
-            "It migrates its database or does start-up maintenance; a database of several GB can take long: raise the "
-            "deadline (plexburst_ready_timeout), or look in its log for an error that repeats."
+            "Plex migrates its database or does start-up maintenance, which can take long for several GB. Raise the "
+            "deadline (plexburst_ready_timeout), or check its log for an error that repeats."
             if last.http_status == 503
-            else "Look at the server's own log below: a restart loop ('database disk image is malformed') shows "
-            "only there."
+            else "Check the server's log below; a restart loop ('database disk image is malformed') appears only there."
         ),
-        "claimed": "Claim it again: a claim token lives 4 minutes, and a failed claim prints nothing.",
-        "token": "The claim did not reach Preferences.xml; claim again.",
-        "sections": ("The token does not belong to this server's owner, or the database it was given was not opened."),
-        "server": "It answers some requests and refuses others; look at its log below.",
+        "claimed": "Claim it again. A claim token is valid for 4 minutes, and a failed claim prints nothing.",
+        "token": "The claim is not in Preferences.xml. Claim it again.",
+        "sections": ("The token does not belong to the owner, or the server did not open the uploaded database."),
+        "server": "It answers only some requests. Check its log below.",
     }.get(last.step, "")
     state = f"HTTP {last.http_status}" if last.http_status else "no answer"
     return NotReady(
-        f"Plex at {url} was not ready after {elapsed:.0f} s. The last look ({last.step}, {last.times} "
-        f"times alike): {state}: "
-        f"{last.body}. {hint}",
+        f"Plex at {url} was not ready after {elapsed:.0f} s. The last result ({last.step}, {last.times} "
+        f"times): {state}: {last.body}. {hint}",
         tries=waiting.plain(),
         tries_dropped=waiting.dropped,
         step=last.step,

@@ -1,4 +1,4 @@
-"""What each counted item was at the last look, so that the next look reads only what changed since.
+"""Cache of the state of each counted item, so that the next count reads only changed items.
 
 Plex moves `changed_at`, a counter that only grows, when it writes an item; but that an item was written does not say
 whether it had been counted already. In the 81,035 incident (facts §1.3) a refresh rewrote thousands of tracks that had
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 VERSION = 1
 BUSY_SECONDS = 2.0
 KEPT_SECONDS = 2 * 86400.0
-"""Memories that nobody used for so long are removed when another one is made."""
+"""Seconds after which an unused cache file is removed when another one is created."""
 
-# What an item counts as; sums over all items of these bits are the numbers of a sample.
+# State bits of an item; their sums over all items are the counts of a sample.
 LIVE_LEAF, TRASHED_LEAF, LIVE_TRACK, SONIC_TRACK, SONIC_OTHER, SERVER_SONIC = 1, 2, 4, 8, 16, 32
 BITS = (LIVE_LEAF, TRASHED_LEAF, LIVE_TRACK, SONIC_TRACK, SONIC_OTHER, SERVER_SONIC)
 TRACK, MUSIC_SECTION, ALBUM_AND_ARTIST = 10, 8, (8, 9)
-# section_type -> metadata_type of what a person calls an item (facts §2.8): movies, episodes, tracks, photos.
+# section_type -> metadata_type of its leaf items (facts §2.8): movies, episodes, tracks, photos.
 LEAF_TYPES = {1: 1, 2: 4, 8: 10, 13: 13}
 
 
@@ -66,7 +66,7 @@ class Totals:
 
 
 def weigh(section_type: int | None, metadata_type: int, *, live: bool, sonic: bool) -> int:
-    """The bits of one item; `section_type` None = not in a section that is counted."""
+    """Return the bits of one item; `section_type` None = not in a counted section."""
     state = SERVER_SONIC if sonic and metadata_type == TRACK else 0
     if section_type is None:
         return state
@@ -81,7 +81,7 @@ def weigh(section_type: int | None, metadata_type: int, *, live: bool, sonic: bo
 
 
 def place(databases: Path, section_ids: Sequence[int], folder: Path | None = None) -> Path | None:
-    """The memory's file for these databases and sections, None when there is nowhere to keep one."""
+    """Return the cache file for these databases and sections, None when there is no writable folder."""
     if SQLITE_PROBLEM:
         return None
     if folder is None:
@@ -98,19 +98,19 @@ def place(databases: Path, section_ids: Sequence[int], folder: Path | None = Non
 
 
 def identity(library: Path) -> str:
-    """Tells a database from another one that took its place."""
+    """Return an identity of the database, which changes when it is replaced."""
     stat = library.stat()
     return f"{stat.st_dev}.{stat.st_ino}"
 
 
 class Memory:
-    """One memory file. Every method may raise sqlite3.Error; the caller then forgets the file and counts fully."""
+    """One cache file. Every method may raise sqlite3.Error; the caller then removes the file and counts everything."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._sql = connection
 
     def totals(self, of: str) -> Totals | None:
-        """The totals, None when the file is empty or remembers another database."""
+        """Return the totals, None when the file is empty or belongs to another database."""
         self._sql.execute("CREATE TABLE IF NOT EXISTS meta(one INTEGER PRIMARY KEY, of_db TEXT, value TEXT)")
         self._sql.execute("CREATE TABLE IF NOT EXISTS item(id INTEGER PRIMARY KEY, state INTEGER NOT NULL)")
         row = self._sql.execute("SELECT value FROM meta WHERE one = 1 AND of_db = ?", (of,)).fetchone()
@@ -124,7 +124,7 @@ class Memory:
         self._sql.execute("INSERT OR REPLACE INTO meta VALUES (1, ?, ?)", (of, json.dumps(asdict(totals))))
 
     def fill(self, rows: Iterable[tuple[int, int]]) -> dict[int, int]:
-        """Remember these (id, state) and nothing else; the sums of their bits."""
+        """Replace all entries by these (id, state); returns the sums of their bits."""
         sums = dict.fromkeys(BITS, 0)
         self._sql.execute("DELETE FROM item")
 
@@ -153,7 +153,7 @@ class Memory:
 
 
 def add(sums: dict[int, int], state: int, count: int) -> None:
-    """Count an item of this state so many times."""
+    """Add the bits of an item's state `count` times."""
     for bit in BITS:
         if state & bit:
             sums[bit] += count
@@ -161,14 +161,14 @@ def add(sums: dict[int, int], state: int, count: int) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Memory]:
-    """The memory in one transaction, written only when the block ends without an exception."""
+    """Return the cache in one transaction, committed only when the block ends without an exception."""
     made = not path.exists()
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         if made:
             path.chmod(0o600)
             _remove_old(path)
-        # A memory that a power cut damaged is made anew; waiting for the disk would only slow every look.
+        # A cache damaged by a power cut is rebuilt; waiting for the disk would slow down every count.
         connection.execute("PRAGMA synchronous=OFF")
         connection.execute("BEGIN IMMEDIATE")
         yield Memory(connection)
@@ -187,6 +187,6 @@ def _remove_old(path: Path) -> None:
 
 
 def forget(path: Path) -> None:
-    """Remove the memory; the next look counts everything."""
+    """Remove the cache; the next count is a full one."""
     for suffix in ("", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""One observation of a server at work, as plain data.
+"""One observation of a working server, as plain data.
 
-A Sample travels as JSON from the indexer (module plex_sample) to the controller (verdict, samples.jsonl). Nothing here
-reads anything; what a source could not tell is None, or an `…_error` in words, never a 0.
+A Sample is sent as JSON from the indexer (module plex_sample) to the controller (verdict, samples.jsonl). A value that
+a source could not provide is None, or a message in `…_error`, never 0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class SectionState:
-    """What GET /library/sections says now. Times are unix seconds, 0 = never."""
+    """State of a section by GET /library/sections. Times are unix seconds, 0 = never."""
 
     id: int
     title: str
@@ -130,7 +130,7 @@ class Sample:
     oom_killed: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-able data."""
+        """Return plain data for JSON."""
         return asdict(self)
 
     @classmethod
@@ -180,7 +180,7 @@ def cpu_percent(before: Sample, after: Sample, *kinds: str) -> float:
 
 
 def bytes_read(before: Sample, after: Sample) -> int | None:
-    """Bytes the tree read between two samples (kernel counters), None when the kernel would not tell."""
+    """Return bytes read by the tree between two samples (kernel counters), None when not available."""
     known = [process for process in after.processes if process.read_bytes is not None]
     if not known:
         return None

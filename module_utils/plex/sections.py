@@ -1,4 +1,4 @@
-"""Sections and activities as the API tells them, and the calls that start and cancel work on them."""
+"""Sections and activities from the API, and the calls that start and cancel work on them."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ BUILT_IN_SCANNERS = frozenset(
         *("Plex Video Files Scanner", "Plex Video Files"),
     }
 )
-"""What every Plex brings along. Anything else is a bundle, a script or a metadata provider of home's own, which does
-not travel with the database (a section of a custom provider has the provider's identifier for its agent)."""
+"""Agents and scanners that are part of Plex. Others are bundles, scripts or metadata providers of home, which are not
+in the database (the agent of a section with a custom provider is the provider's identifier)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +101,10 @@ def list_sections(client: PlexClient, *, retries: int | None = None) -> list[Sec
 
 
 def foreign(section: Section, known: Iterable[str] = ()) -> str:
-    """Why this server cannot scan the section, in words; '' when it can.
+    """Return the reason why this server cannot scan the section; '' when it can.
 
-    A scan with an agent or scanner that is missing would match nothing or drop what home's own had found. `known`:
-    agents and scanners that are there all the same.
+    A scan with a missing agent or scanner would match nothing or drop home's matches. `known`: additional agents and
+    scanners of the indexer.
     """
     extra = set(known)
     missing = []
@@ -114,22 +114,20 @@ def foreign(section: Section, known: Iterable[str] = ()) -> str:
         missing.append(f"the scanner {section.scanner}")
     if not missing:
         return ""
-    return (
-        f"{section.title} needs {' and '.join(missing)}, which Plex does not bring along and the indexer does not have"
-    )
+    return f"{section.title} needs {' and '.join(missing)}, which is not part of Plex and missing on the indexer"
 
 
 def find_section(client: PlexClient, wanted: str) -> Section:
-    """The section with this title, or this id when no title matches. Raises SectionNotFound naming what there is."""
+    """Return the section with this title or else this id. Raises SectionNotFound with the existing sections."""
     sections = list_sections(client)
     named = [section for section in sections if section.title == wanted]
     if len(named) > 1:
         ids = ", ".join(str(section.id) for section in named)
-        raise SectionNotFound(f"{len(named)} sections are called {wanted!r} (ids {ids}). Name the one you mean by id.")
+        raise SectionNotFound(f"{len(named)} sections are called {wanted!r} (ids {ids}). Select one of them by its id.")
     found = named or [section for section in sections if str(section.id) == wanted]
     if not found:
         there = ", ".join(f"{section.title} ({section.id})" for section in sections) or "none"
-        raise SectionNotFound(f"This server has no section {wanted!r}. It has: {there}.")
+        raise SectionNotFound(f"This server has no section {wanted!r}. Its sections are: {there}.")
     return found[0]
 
 
@@ -177,7 +175,7 @@ def refresh_section(client: PlexClient, section_id: int, *, force: bool = False,
 
 
 def cancel_refresh(client: PlexClient, section_id: int) -> None:
-    """Stop a scan or refresh of one section."""
+    """Cancel a scan or refresh of one section."""
     client.call("DELETE", f"/library/sections/{section_id}/refresh")
 
 

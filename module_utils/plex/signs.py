@@ -1,4 +1,4 @@
-"""What a sample shows: who works, on what, and whether anything moved between two of them."""
+"""What samples show: the running work, its section, and changes between two samples."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _scanning(task: Task, process: Process) -> bool:
 
 
 def scan_sign(task: Task, sample: Sample) -> bool:
-    """Something shows that a scan or refresh of the section is going on."""
+    """Return whether a scan or refresh of the section is running."""
     return (
         _refreshing(task, sample)
         or any(_scanning(task, process) for process in sample.processes)
@@ -58,7 +58,7 @@ def scan_sign(task: Task, sample: Sample) -> bool:
 
 
 def is_sonic(activity: Activity) -> bool:
-    """The activity of Sonic analysis, whatever this version of Plex calls it."""
+    """Return the activity of Sonic analysis, whose name depends on Plex's version."""
     words = f"{activity.type} {activity.title} {activity.subtitle}".lower().replace(" ", "")
     return "musicanalysis" in words or "sonic" in words
 
@@ -74,18 +74,18 @@ def live_activities(sample: Sample) -> list[Activity]:
 
 
 def counts_of(sample: Sample) -> tuple[int, ...]:
-    """The counts that move when a scan, refresh or analysis gets on."""
+    """Return the counts that change with the progress of a scan, refresh or analysis."""
     c = sample.counters
     return () if c is None else (c.items, c.items_trashed, c.parts, c.parts_trashed, c.media_analysed, c.changed_at)
 
 
 def movement(sample: Sample) -> tuple[Any, ...]:
-    """What moves when a scan, refresh or analysis gets on."""
+    """Return the values that change with the progress of a scan, refresh or analysis."""
     return (*counts_of(sample), tuple((a.uuid, a.progress, a.title, a.subtitle) for a in sample.activities))
 
 
 def _effort(before: Sample, after: Sample) -> bool:
-    """Workers (scanner, transcoder, analyzer) used CPU or read data between two samples."""
+    """Return whether workers (scanner, transcoder, analyzer) used CPU or read data between two samples."""
     if not after.of_kind(*WORKER_KINDS):
         return False
     return (
@@ -95,7 +95,7 @@ def _effort(before: Sample, after: Sample) -> bool:
 
 
 def last_progress(window: Sequence[Sample], key: Callable[[Sample], Any], *, effort: bool) -> float:
-    """When something moved last (the window's beginning counts as a movement)."""
+    """Return the time of the last change (at least the window's beginning)."""
     at = window[0].at
     for before, after in pairwise(window):
         if key(before) != key(after) or (effort and _effort(before, after)):
@@ -110,7 +110,7 @@ def cpu_now(window: Sequence[Sample]) -> float | None:
 
 
 def server_starts(samples: Sequence[Sample]) -> list[float]:
-    """When the server's process was first seen to be another one than before."""
+    """Return the time of the first sample with another server process than before."""
     life: tuple[int, float | None] | None = None
     found = []
     for sample in samples:

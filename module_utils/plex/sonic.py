@@ -1,4 +1,4 @@
-"""Sonic analysis: what it needs, how it is started, and whether two ways of counting agree (facts §2.7)."""
+"""Sonic analysis: prerequisites, start, and comparison of two ways of counting (facts §2.7)."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 TASK = "MusicAnalysis"
 BUTLER, ASAP, SECTION, ALBUMS = "butler", "asap", "section", "albums"
 WAYS = (BUTLER, ASAP, SECTION, ALBUMS)
-"""In the order in which they are tried: what is proven (facts §2.7), then what is documented or told by people."""
+"""In the order of the tries: proven ways (facts §2.7), then documented or reported ones."""
 BATCH = 50
 TRACKS_LOOKED_AT = 20_000
 BUSY_PERCENT = 70.0
 MIN_VERSION = (1, 24, 0)
 MACHINES = ("x86_64", "AMD64")
 COMPARED = 40
-"""Tracks by database that are compared with the API before anything is trusted."""
+"""Number of tracks whose counts by database and API are compared first."""
 
 
 def problems(client: PlexClient, server: Server, *, machine: str = "") -> list[str]:
-    """Sentences about each prerequisite that is not met; empty = Sonic analysis is possible.
+    """Return a sentence for each unmet prerequisite; empty = Sonic analysis is possible.
 
     `machine` is the processor of the machine the server runs on; '' = this one.
     """
     found = []
     if preferences.version_tuple(server.version) < MIN_VERSION:
-        found.append(f"Plex {server.version} is older than 1.24, which brought it")
+        found.append(f"Plex {server.version} is older than 1.24")
     if preferences.SONIC_KEY not in preferences.read_all(client):
         found.append(
             f"the server has no preference {preferences.SONIC_KEY}, which it shows only with Plex Pass "
@@ -80,7 +80,7 @@ def stop(client: PlexClient, *, patience: float = 15.0) -> None:
 
 
 def start_again(client: PlexClient, way: str = BUTLER) -> str:
-    """Stop a task that hangs and start it anew; one that has ended is just started. See `start` for `way`."""
+    """Stop a running task and start it again. See `start` for `way`."""
     stop(client)
     preferences.apply(client, {preferences.SONIC_KEY: "asap" if way == ASAP else "scheduled"})
     how: str = sections.start_butler(client, TASK)
@@ -88,7 +88,7 @@ def start_again(client: PlexClient, way: str = BUTLER) -> str:
 
 
 def calm(client: PlexClient) -> None:
-    """Take `asap` back, so that nothing starts by itself later; what else the behaviour is stays."""
+    """Change `asap` back, so that nothing starts later by itself; other behaviours are kept."""
     known = preferences.read_all(client)
     if preferences.SONIC_KEY in known and known[preferences.SONIC_KEY].value == "asap":
         preferences.apply(client, {preferences.SONIC_KEY: "scheduled"})
@@ -116,7 +116,7 @@ def albums_left(databases: Path, section_ids: Sequence[int], *, limit: int) -> l
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What the first stretch of an analysis says about the rest. `per_minute` tracks, `seconds_left`, `price_left`.
+    """Forecast from the first part of an analysis. `per_minute` tracks, `seconds_left`, `price_left`.
 
     `cpu_percent` of one core, of Plex's workers; `bytes_per_second` None when the kernel does not tell.
     """
@@ -130,12 +130,12 @@ class Forecast:
     bound: str
 
     def words(self, currency: str, cores: int) -> str:
-        """One line for people."""
+        """Return the forecast as one line."""
         of_cores = f" of {cores * 100} %" if cores else ""
         read = "" if self.bytes_per_second is None else f", {self.bytes_per_second / 1e6:.1f} MB/s read"
         hint = {
-            "cpu": "the processor is the limit: a larger instance type is quicker",
-            "network": "the media arrive too slowly: a larger instance type gains nothing, a nearer region may",
+            "cpu": "a larger instance type is faster",
+            "network": "reading the media is slow, so a larger instance type does not help, but a nearer region may",
         }[self.bound]
         price = f", {self.price_left:.2f} {currency}" if self.price_left else ""
         return (
@@ -199,19 +199,18 @@ def compare(client: PlexClient, databases: Path, section_ids: Sequence[int]) -> 
     wrong = [track for track, done in told.items() if track in expected and expected[track] != done]
     compared = [track for track in expected if track in told]
     if expected and not compared:
-        raise CountersError("The API knows none of the tracks the database lists; this is not that server's database.")
+        raise CountersError("The API has none of the tracks in the database, so it is not this server's database.")
     if len(wrong) > max(1, len(compared) // 10):
         raise CountersError(
             f"Database and API disagree about Sonic data of {len(wrong)} of {len(compared)} tracks, the "
-            f"first: id {wrong[0]} "
-            f"(database: {expected[wrong[0]]}). Neither count is trusted; this Plex version may keep the "
-            "mark elsewhere."
+            f"first: id {wrong[0]} (database: {expected[wrong[0]]}). Neither count can be trusted; this Plex version "
+            "may store its Sonic data elsewhere."
         )
     return len(compared)
 
 
 def cause(seen: Look, file: str) -> str:
-    """Why a track has no Sonic data, as far as reading its file tells."""
+    """Return why a track has no Sonic data, as far as its file shows."""
     error = seen.errors.get(file, "unknown" if file else "no_file")
     if error == "":
         return "failed"

@@ -1,9 +1,7 @@
-"""What a window of samples means. A pure function of (task, samples, profile, clock): it reads nothing and keeps
-nothing.
+"""The meaning of a window of samples: a pure function of (task, samples, profile, clock).
 
-Rules that come from incidents (facts §1.3): CPU alone never means progress; Sonic progresses only if its counter moves;
-a counter frozen while the CPU is busy has a name; silence is never called success; an error is never a zero. Nothing
-ends on counts that were made by increments.
+Rules from incidents (facts §1.3): CPU alone is not progress; Sonic progress is a growing counter; a frozen counter with
+a busy CPU has a known reason; silence is not success; an error is not zero. No task ends on incremental counts.
 """
 
 from __future__ import annotations
@@ -55,11 +53,11 @@ __all__ = [
 ]
 
 SHOWN_PERCENT = 20.0
-"""Below it, Plex's percentage says nothing about how long the rest will take."""
+"""Percentage below which Plex's progress is not used for an estimate."""
 
 
 def judge(task: Task, samples: Sequence[Sample], profile: Profile, now: float) -> Verdict:
-    """The verdict at `now`. `samples` in order of time; `now` is on their clock (seconds)."""
+    """Return the verdict at `now`. `samples` in order of time; `now` in seconds of their clock."""
     window = [sample for sample in samples if sample.at >= task.window_from]
     if not window:
         return Verdict(RUNNING, "no_sample_yet", look_again=min(profile.interval, 5.0))
@@ -73,11 +71,11 @@ def judge(task: Task, samples: Sequence[Sample], profile: Profile, now: float) -
         return _timed_out(task, profile, now) if late else Verdict(RUNNING, waiting, look_again=soon(profile))
     verdict = _JUDGES[task.kind](task, window, profile, now)
     if verdict.state in (COMPLETE, IDLE) and task.kind != "stabilise" and _mount_in_doubt(window):
-        # One failed probe is no dead mount, and no good end either: the next one decides.
+        # One failed probe proves neither a dead mount nor a good end, so the next one decides.
         verdict = Verdict(RUNNING, "mount_in_doubt", verdict.evidence, look_again=soon(profile))
     counted = last.counters
     if verdict.final and task.kind != "stabilise" and counted is not None and not counted.full:
-        # Nothing ends on an increment: everything is counted once more first.
+        # No task ends on an incremental count; everything is counted first.
         verdict = Verdict(RUNNING, "counting_everything", verdict.evidence, look_again=soon(profile), exact=True)
     if late and verdict.state == RUNNING:
         return _timed_out(task, profile, now)
@@ -92,7 +90,7 @@ def _mount_in_doubt(window: Sequence[Sample]) -> bool:
 
 
 def _with_drift(window: Sequence[Sample], verdict: Verdict) -> Verdict:
-    """Say that increments had missed something; full counts have taken their place, so the task goes on."""
+    """Return the verdict that increments missed something; full counts replace them and the task continues."""
     drift = next((s.counters.drift for s in reversed(window) if s.counters is not None and s.counters.drift), 0)
     if not drift:
         return verdict
@@ -103,13 +101,13 @@ def _with_drift(window: Sequence[Sample], verdict: Verdict) -> Verdict:
         verdict,
         reason="counter_mismatch",
         evidence=evidence,
-        advice=f"A full count found {drift} tracks with Sonic data that were missed by reading what had changed: this "
-        "Plex does not move changed_at when it writes them. From now on everything is counted each time.",
+        advice=f"A full count found {drift} tracks with Sonic data that incremental counts had missed, because this "
+        "Plex does not change changed_at when it writes them. From now on all counts are full.",
     )
 
 
 def _next_look(task: Task, window: Sequence[Sample], profile: Profile, now: float) -> float:
-    """Seconds until the next look while all goes well: short tasks are looked at often, and so is a near end.
+    """Return seconds until the next sample of a running task: fewer for short tasks and near an end.
 
     A twentieth of the time the task has taken already keeps the wait after its end in proportion to the task.
     """
@@ -142,8 +140,8 @@ def _timed_out(task: Task, profile: Profile, now: float) -> Verdict:
         TIMED_OUT,
         "timeout",
         {"seconds": round(now - task.started_at), "limit": profile.timeout},
-        f"The {task.kind} did not end within {span(profile.timeout)}. What was done is kept; run again to go on, or "
-        "choose a longer profile.",
+        f"The {task.kind} did not end within {span(profile.timeout)}. What was done is kept. Run again to continue, or "
+        "choose a profile with a longer timeout.",
     )
 
 

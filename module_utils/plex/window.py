@@ -1,4 +1,4 @@
-"""A daily window of time, such as 02:00-06:00: what it means, whether it is open, when it opens."""
+"""A daily maintenance window such as 02:00-06:00: parsing, whether it is open, when it opens."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 DAY = 86400
 SHORTEST = 600
-"""Seconds that a window must last: waiting for one that is over in a moment would be waiting for nothing."""
+"""Minimum duration of a window in seconds."""
 _TEXT = re.compile(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})")
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From `start` up to `end`, both in seconds since midnight; one that ends before it starts goes over midnight."""
+    """From `start` to `end` in seconds since midnight; with `end` before `start` it includes midnight."""
 
     start: int
     end: int
@@ -27,17 +27,17 @@ class Window:
         return (self.end - self.start) % DAY
 
     def left(self, second: float) -> float:
-        """Seconds until it closes, at a second of the day; 0 while it is closed."""
+        """Return the seconds until it closes, at a second of the day; 0 while it is closed."""
         gone = (second - self.start) % DAY
         return max(0.0, self.length - gone)
 
     def opens_in(self, second: float) -> float:
-        """Seconds until it opens; 0 while it is open."""
+        """Return the seconds until it opens; 0 while it is open."""
         return 0.0 if self.left(second) > 0 else (self.start - second) % DAY
 
 
 def parse(text: str) -> Window | None:
-    """The window that `HH:MM-HH:MM` says, None for an empty text, which means any time.
+    """Return the window for `HH:MM-HH:MM`, None for an empty text, which means any time.
 
     Raises ValueError with what was expected.
     """
@@ -56,7 +56,7 @@ def parse(text: str) -> Window | None:
 
 
 def offset(text: str) -> int:
-    """Seconds east of UTC of an offset as `date +%z` and Ansible's facts give it, such as +0100.
+    """Return the seconds east of UTC for an offset such as +0100 (`date +%z` and Ansible's facts).
 
     Raises ValueError when it is of another form.
     """
@@ -68,6 +68,6 @@ def offset(text: str) -> int:
 
 
 def clock(second: float) -> str:
-    """A second of the day as people say it: 02:05."""
+    """Return a second of the day as text, such as 02:05."""
     minutes = int(second) % DAY // 60
     return f"{minutes // 60:02d}:{minutes % 60:02d}"

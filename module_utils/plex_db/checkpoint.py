@@ -1,18 +1,17 @@
-"""Checkpoints: what long work has reached is brought to safety while the work goes on.
+"""Checkpoints: snapshots made during indexing and downloaded.
 
-On the indexer, in a folder of their own:
+On the indexer, in their own folder:
 
-    held/     the pair of the newest checkpoint that the controller has: the next one is the difference to it
-    new/      the pair of the checkpoint that is on its way
-    patch/    the difference between the two
+    held/     the pair of the newest downloaded checkpoint, the base of the next one
+    new/      the pair of the checkpoint being downloaded
+    patch/    the delta between the two
 
-On the controller, in the run's folder:
+On the controller, in the run folder:
 
-    0003/     a checkpoint: a patch (patch_chain.py) and about.json, renamed into place when all of it is there
-    .next/    what has arrived of the one that is on its way
+    0003/     a checkpoint: a delta (patch_chain.py) and about.json, renamed into place when complete
+    .next/    the downloaded parts of the current one
 
-A checkpoint leads on from the one before it, the first one from the snapshot that went out. When one never arrives, the
-next one leads on from the last that did.
+The base of a checkpoint is the last downloaded one; the base of the first is the uploaded snapshot.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ LEAVES = ("1", "4", "10", "13")
 
 
 def make(databases: Path, work: Path, base: Path, plex_version: str, known: Sequence[patch_chain.Files]) -> Patch:
-    """Copy the pair that Plex works on, and write to `work`/patch what is new in it.
+    """Copy the pair that Plex uses, and write its delta to `work`/patch.
 
     The copy stays in `work`/new until `keep` or `remove`. On a failure nothing of it stays.
 
@@ -55,7 +54,7 @@ def make(databases: Path, work: Path, base: Path, plex_version: str, known: Sequ
     :raises PlexDatabaseError: no space, or the pair cannot be copied (see `snapshot.take`).
     """
     work.mkdir(mode=0o711, parents=True, exist_ok=True)
-    work.chmod(0o711)  # the patch is fetched by the user who logs in; what lies here has modes of its own
+    work.chmod(0o711)  # the login user downloads the delta; its files have their own modes
     try:
         snapshot.take(databases, work / NEW, "indexer", plex_version)
         for files in known:
@@ -66,13 +65,13 @@ def make(databases: Path, work: Path, base: Path, plex_version: str, known: Sequ
                 if made.base_is(files):  # else it was damaged since its manifest was written: only its bytes tell
                     return made
         return patches.make(work / NEW, work / PATCH)
-    except BaseException:  # whatever ends it, no copy as large as the library stays
+    except BaseException:  # after any error, remove the large copy
         remove(work, held=False)
         raise
 
 
 def keep(work: Path) -> bool:
-    """The controller has it: the next checkpoint is the difference to this one. Whether there was one."""
+    """Make the downloaded checkpoint the base of the next one; returns whether there was one."""
     if not (work / NEW).is_dir():
         return False
     _remove_tree(work / HELD)
@@ -82,7 +81,7 @@ def keep(work: Path) -> bool:
 
 
 def remove(work: Path, *, held: bool = True) -> bool:
-    """Remove what is on its way and, with `held`, the pair that the next one would lead on from too."""
+    """Remove the current checkpoint and, with `held`, also the base of the next one."""
     found = [work / name for name in (NEW, PATCH, *([HELD] if held else [])) if (work / name).is_dir()]
     for folder in found:
         _remove_tree(folder)
@@ -134,8 +133,8 @@ def load(folder: Path) -> Checkpoint:
     found = read_json_object(folder / ABOUT, "the description of a checkpoint")
     if found.get("schema") != SCHEMA or not isinstance(found.get("about"), dict):
         raise PlexDatabaseError(
-            f"{folder / ABOUT} is of schema {found.get('schema')!r}, this plexburst reads {SCHEMA}: go on with the "
-            "plexburst that made it."
+            f"{folder / ABOUT} has schema {found.get('schema')!r}, but this plexburst reads {SCHEMA}. Use the "
+            "plexburst version that made it."
         )
     return Checkpoint(int(folder.name), folder, patches.load(folder), found["about"])
 
@@ -157,7 +156,7 @@ def put(place: Path, about: Mapping[str, Any]) -> Checkpoint:
 def known(place: Path, base: patch_chain.Files) -> list[patch_chain.Files]:
     """What a further checkpoint may lead on from: the newest one that can be read, and what went out."""
     for folder in reversed(folders(place)):
-        with suppress(PlexDatabaseError):  # a damaged one is told when somebody wants to go on from it
+        with suppress(PlexDatabaseError):  # a damaged one is reported when a run tries to continue from it
             return [load(folder).files, base]
     return [base]
 
@@ -172,8 +171,8 @@ def chain(checkpoints: Sequence[Checkpoint], last: Checkpoint, base: patch_chain
         before = [one for one in checkpoints if one.number < found[0].number and found[0].patch.base_is(one.files)]
         if not before:
             raise PlexDatabaseError(
-                f"Checkpoint {found[0].number} leads on from a pair that is neither the snapshot that went out nor one "
-                "of the checkpoints before it."
+                f"The base of checkpoint {found[0].number} is neither the uploaded snapshot nor one of the checkpoints "
+                "before it."
             )
         found.insert(0, before[-1])
     for one in found:
@@ -194,7 +193,7 @@ def reached(manifest: Mapping[str, Any]) -> dict[str, int]:
 
 
 def words(counts: Mapping[str, int]) -> str:
-    """The same for people."""
+    """Return the counts as text."""
     if counts["sonic_done"]:
         return f"{counts['sonic_done']:,} tracks with Sonic data"
     return f"{counts['items']:,} items"

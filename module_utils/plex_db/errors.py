@@ -1,7 +1,7 @@
-"""The one error of this package: a sentence for the person who must act."""
+"""The error class of this package."""
 
 from __future__ import annotations
 
 
 class PlexDatabaseError(Exception):
-    """What was expected, what was found and what to do next, as one or more sentences."""
+    """An error whose message says what was expected, what was found and what to do next."""

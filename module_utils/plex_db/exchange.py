@@ -1,13 +1,12 @@
-"""The exchange: patches in a folder of an rclone remote, between two machines of which neither waits for the other.
+"""The relay: deltas in a folder of an rclone remote, so that neither machine waits for the other.
 
-What lies there: `<run id>/<name>/patch.json` and the patch's parts; `name` says what it is (`base` goes out, `result`
-comes home). Names and contents are encrypted by an rclone crypt (module_utils/exchange_conf.py). The parts in a folder
-always belong to the description in it: a folder with another description is emptied before the first part comes.
+Layout: `<run id>/<name>/patch.json` and the delta's parts; `name` is `base` (for the indexer) or `result` (for home).
+An rclone crypt encrypts names and contents (module_utils/exchange_conf.py). The parts in a folder always belong to its
+description: a folder with another description is emptied before the first part is uploaded.
 
-Known from trying rclone 1.60 and 1.75 against an S3 server, and dealt with here: `cat` and `copyto` of an object that
-is not there end with 0; `copyto` takes a damaged object of the right size and date for a good one, unless told not to
-look; a destination that cannot be reached is reported as "is a file not a directory"; 1.75 ends with 5 when a later try
-may help, 1.60 with 1.
+Behaviour of rclone 1.60 and 1.75 with an S3 server, handled here: `cat` and `copyto` of a missing object end with 0;
+`copyto` treats a damaged object of the right size and date as good unless it is told not to compare; an unreachable
+destination is reported as "is a file not a directory"; when a later try may help, 1.75 ends with 5, 1.60 with 1.
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ Value = TypeVar("Value")
 
 ROOT = "plexburst-exchange-crypt:"
 LIMIT = 4 * 3600.0
-"""Seconds after which a call of rclone is ended whatever it does; one that stands still ends itself after a minute."""
+"""Timeout of an rclone call in seconds; without progress it ends itself after a minute."""
 OPTIONS = (
     *("--use-json-log", "--log-level", "NOTICE", "--ask-password=false"),
-    # It tries once: those who call it try again, and say so; by itself it is silent for a quarter of a minute.
+    # rclone's retries are off, because they are silent for 15 s; the caller retries and logs.
     *("--retries", "1", "--low-level-retries", "1", "--contimeout", "20s", "--timeout", "60s"),
-    # So many parts are read back at a time, each with a buffer of its own: at home, memory is short.
+    # Number of parts read back at a time, each with its own buffer; home may have little memory.
     *("--checkers", "4", "--buffer-size", "4M"),
 )
 NO_FOLDER, TEMPORARY = 3, 5
 """Exit codes of rclone (rclone.org/docs, "Exit code")."""
 PAUSES = (2.0, 10.0, 30.0)
-"""Seconds before a look, a removal or a probe is tried again."""
+"""Seconds before a listing, a removal or a probe is retried."""
 MISLEADING = ("is a file not a directory", "destination is a file")
 DAMAGED = (
     *("failed to authenticate decrypted block", "bad magic string", "truncated block header"),
@@ -53,16 +52,16 @@ REFUSALS = (
     *("status code: 40", "statuscode: 40", "didn't find section", "unknown flag", "failed to make cipher"),
     *("no space left", "permission denied", "read-only file system"),
 )
-"""What trying again does not mend. Everything else is waited for, as long as the patience lasts."""
+"""Errors that a retry cannot fix. All others are retried until the time limit."""
 
 
 class Damaged(PlexDatabaseError):
-    """What lies there cannot be decrypted."""
+    """The content cannot be decrypted."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """What the exchange holds of one patch. `bytes` of all parts; without a description everything is empty."""
+    """The state of one delta in the relay. `bytes`: of all parts; without a description all fields are empty."""
 
     description_sha256: str = ""
     bytes: int = 0
@@ -84,7 +83,7 @@ class Said:
 
     @property
     def reason(self) -> str:
-        return f"{cause(self.log) or 'It said nothing'} (rclone's exit code {self.code})"
+        return f"{cause(self.log) or 'No message'} (rclone's exit code {self.code})"
 
     @property
     def damaged(self) -> bool:
@@ -106,7 +105,7 @@ class Line:
             try:
                 return what()
             except Cut as cut:
-                self.emit(f"the exchange does not answer, tried again in {pause:.0f} s ({cut})")
+                self.emit(f"the relay does not answer, next try in {pause:.0f} s ({cut})")
                 self.sleep(pause)
         return what()
 
@@ -134,7 +133,7 @@ class Exchange:
         if said.code == NO_FOLDER:
             return {}
         if said.code:
-            self._refuse("The exchange could not be listed", said, look=False)
+            self._refuse("The relay could not be listed", said, look=False)
         self.unreadable = sum("undecryptable" in line for line in said.log.splitlines())
         found: dict[str, dict[str, dict[str, int]]] = {}
         try:
@@ -143,7 +142,7 @@ class Exchange:
                 name, _, file = rest.rpartition("/")
                 found.setdefault(run, {}).setdefault(name, {})[file] = int(entry["Size"])
         except (ValueError, LookupError, TypeError) as error:
-            raise PlexDatabaseError(f"rclone's listing of the exchange cannot be understood: {error!r}.") from error
+            raise PlexDatabaseError(f"rclone's listing of the relay is invalid: {error!r}.") from error
         return found
 
     def held(self, run: str, name: str) -> Held:
@@ -152,7 +151,7 @@ class Exchange:
         text = self._description(f"{run}/{name}") if DESCRIPTION in files else None
         if text is None:
             return Held()
-        patch = parse(text, f"{DESCRIPTION} of {run}/{name} in the exchange")
+        patch = parse(text, f"{DESCRIPTION} of {run}/{name} in the relay")
         return Held(
             description_sha256=hashlib.sha256(text).hexdigest(),
             bytes=patch.size,
@@ -160,18 +159,18 @@ class Exchange:
         )
 
     def put(self, line: Line, folder: Path, run: str, name: str) -> tuple[Patch, Carried]:
-        """Put the patch in `folder` there. It has arrived when all of it was read back, decrypted and compared."""
+        """Upload the delta in `folder`. It is complete when all of it was read back, decrypted and compared."""
         place = f"{run}/{name}"
 
         def move(file: str) -> None:
-            self._copy(str(folder / file), f"{ROOT}{place}/{file}", f"{file} could not be put into the exchange")
+            self._copy(str(folder / file), f"{ROOT}{place}/{file}", f"{file} could not be uploaded to the relay")
 
-        carrier = line.carrier(move, f"put the {name} into the exchange")
+        carrier = line.carrier(move, f"upload the {name} to the relay")
         carrier.send(folder, partial(self._present, folder, place))
         return load(folder), carrier.done
 
     def get(self, line: Line, folder: Path, run: str, name: str, description_sha256: str = "") -> tuple[Patch, Carried]:
-        """Get a patch into `folder`; every part is verified by SHA-256, one that is damaged is fetched again.
+        """Download a delta to `folder`; every part is verified by SHA-256, a damaged one is downloaded again.
 
         :param description_sha256: what the description must be; empty: what is there is taken.
         """
@@ -180,58 +179,57 @@ class Exchange:
         self._require(held, place, description_sha256)
 
         def move(file: str) -> None:
-            self._copy(f"{ROOT}{place}/{file}", str(folder / file), f"{file} could not be got from the exchange")
+            self._copy(f"{ROOT}{place}/{file}", str(folder / file), f"{file} could not be downloaded from the relay")
 
-        carrier = line.carrier(move, f"get the {name} from the exchange")
+        carrier = line.carrier(move, f"download the {name} from the relay")
         carrier.bring(folder, held.description_sha256)
         return load(folder), carrier.done
 
     def purge(self, place: str) -> None:
-        """Remove all of a run (`<run id>`), or of one name in it (`<run id>/<name>`), and prove that it is gone."""
+        """Remove a run (`<run id>`) or one name of it (`<run id>/<name>`), and verify the removal."""
         said = self._call("purge", f"{ROOT}{place}")
         if said.code not in (0, NO_FOLDER):
-            self._refuse(f"{place} could not be removed from the exchange", said)
+            self._refuse(f"{place} could not be removed from the relay", said)
         run, _, name = place.partition("/")
         left = self.runs().get(run, {})
         files = sum(len(there) for there in ([left.get(name, {})] if name else left.values()))
         if files:
             raise PlexDatabaseError(
-                f"{files} files of {place} are still in the exchange after rclone has removed them. Look whether the "
+                f"{files} files of {place} are still in the relay after rclone has removed them. Check that the "
                 "key of that remote may delete objects."
             )
 
     def probe(self, run: str, content: bytes) -> None:
-        """Put a few bytes there, read them back, remove them."""
+        """Upload a few bytes, read them back, remove them."""
         place = f"{run}/probe"
         said = self._call("rcat", f"{ROOT}{place}/probe", data=content)
         if said.code:
-            self._refuse("Nothing can be written into the exchange", said)
+            self._refuse("The relay cannot be written", said)
         said = self._call("cat", f"{ROOT}{place}/probe")
         if said.code:
-            self._refuse("What was written into the exchange cannot be read", said)
+            self._refuse("A file written to the relay cannot be read", said)
         if said.out != content:
             raise PlexDatabaseError(
-                f"Expected the {len(content)} bytes that were just written into the exchange, read {len(said.out)} "
-                "other ones."
+                f"Expected the {len(content)} bytes just written to the relay, but read {len(said.out)} other ones."
             )
         self.purge(place)
 
     def _require(self, held: Held, place: str, description_sha256: str) -> None:
         if not held.description_sha256:
             hint = (
-                f"{self.unreadable} names there cannot be decrypted: was it put there with another passphrase?"
+                f"{self.unreadable} names cannot be decrypted. Use the passphrase of the upload."
                 if self.unreadable
-                else "Nothing was put there, or it was put there with another passphrase."
+                else "Nothing was uploaded, or another passphrase was used for the upload."
             )
-            raise PlexDatabaseError(f"The exchange holds nothing under {place}. {hint}")
+            raise PlexDatabaseError(f"The relay has nothing under {place}. {hint}")
         if held.missing:
             raise PlexDatabaseError(
-                f"{len(held.missing)} parts of {place} are not in the exchange, or not whole, the first: "
-                f"{held.missing[0]}. Put it there again."
+                f"{len(held.missing)} parts of {place} are missing or incomplete in the relay, the first: "
+                f"{held.missing[0]}. Upload it again."
             )
         if description_sha256 not in ("", held.description_sha256):
             raise PlexDatabaseError(
-                f"What the exchange holds under {place} is not what was put there: its description has SHA-256 "
+                f"The relay's content under {place} is not the uploaded one: its description has SHA-256 "
                 f"{held.description_sha256}, expected {description_sha256}."
             )
 
@@ -258,8 +256,8 @@ class Exchange:
         if said.code in (0, NO_FOLDER):
             return said.out or None
         if said.damaged:
-            raise Damaged(f"{DESCRIPTION} of {place} in the exchange is damaged: {said.reason}. Put it there again.")
-        return self._refuse(f"{DESCRIPTION} of {place} could not be read from the exchange", said)
+            raise Damaged(f"{DESCRIPTION} of {place} in the relay is damaged: {said.reason}. Upload it again.")
+        return self._refuse(f"{DESCRIPTION} of {place} could not be read from the relay", said)
 
     def _copy(self, source: str, target: str, failed: str) -> None:
         said = self._call("copyto", "--no-check-dest", source, target)
@@ -274,7 +272,7 @@ class Exchange:
             raise Cut(f"rclone {arguments[0]} took longer than {LIMIT / 3600:.0f} hours") from None
         except OSError as error:
             raise PlexDatabaseError(
-                f"rclone cannot be started as {self._rclone}: {error}. Install rclone on this machine or give its path."
+                f"rclone cannot be started as {self._rclone}: {error}. Install rclone on this machine, or set its path."
             ) from error
         return Said(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
 
@@ -289,5 +287,5 @@ class Exchange:
 
 
 def result_of(patch: Patch, done: Carried) -> dict[str, Any]:
-    """What `put` and `get` return, as a task's result."""
+    """Return the result of `put` and `get` for a task."""
     return {"changed": done.bytes > 0, **done.plain(), "whole": patch.whole, "manifest": dict(patch.manifest)}

@@ -95,7 +95,7 @@ def read_json_object(path: Path, what: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PlexDatabaseError(f"Expected {what} at {path}, found no such file.") from None
+        raise PlexDatabaseError(f"Expected {what} at {path}, but the file does not exist.") from None
     except (OSError, ValueError) as error:
         raise PlexDatabaseError(f"Expected {what} at {path}, but it cannot be read: {error}.") from error
     if not isinstance(value, dict):
@@ -108,15 +108,15 @@ def require_space(directory: Path, wanted: int, what: str) -> None:
     free = shutil.disk_usage(directory).free
     if free < wanted + SPARE_BYTES:
         raise PlexDatabaseError(
-            f"{what} needs {megabytes(wanted + SPARE_BYTES)} in {directory}, found {megabytes(free)} free: "
+            f"{what} needs {megabytes(wanted + SPARE_BYTES)} in {directory}; found {megabytes(free)} free. "
             "free some space there, or choose a folder on a larger file system."
         )
 
 
 def give_to(owner: str, *paths: Path) -> None:
-    """Hand files to the user who carries them, and that user's group.
+    """Change the owner of files to a user and that user's group.
 
-    :raises PlexDatabaseError: there is no such user on this host.
+    :raises PlexDatabaseError: the user does not exist on this host.
     """
     try:
         entry = pwd.getpwnam(owner)
@@ -127,10 +127,10 @@ def give_to(owner: str, *paths: Path) -> None:
 
 
 def megabytes(size: float) -> str:
-    """A size in bytes for people: `12.3 MB`."""
+    """Return a size in bytes as text: `12.3 MB`."""
     return f"{size / 1_000_000:.1f} MB"
 
 
 def utc_now() -> str:
-    """The time now, as `2026-11-22T15:16:22Z`."""
+    """Return the current time as `2026-11-22T15:16:22Z`."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

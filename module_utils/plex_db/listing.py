@@ -102,19 +102,17 @@ def load(path: Path) -> Listing:
                 else:
                     end = entry
     except FileNotFoundError:
-        raise PlexDatabaseError(f"Expected a listing of the remote at {path}, found no such file.") from None
+        raise PlexDatabaseError(f"Expected a listing of the remote at {path}, but the file does not exist.") from None
     except (OSError, ValueError, LookupError) as error:
         raise PlexDatabaseError(
             f"The listing of the remote at {path} cannot be read: {error}. List the remote again."
         ) from error
     roots = header.get("roots")
     if header.get("listing") != SCHEMA or not isinstance(roots, list):
-        raise PlexDatabaseError(
-            f"{path} is not a listing of the remote that this plexburst knows. List the remote again."
-        )
+        raise PlexDatabaseError(f"{path} is not a valid listing of the remote. List the remote again.")
     if end is None or end.get("files") != len(exact):
         raise PlexDatabaseError(
-            f"The listing of the remote at {path} was cut short: found {len(exact)} files. List the remote again."
+            f"The listing of the remote at {path} is incomplete: found {len(exact)} files. List the remote again."
         )
     return Listing(tuple(str(root) for root in roots), sizes, frozenset(exact))
 
@@ -135,7 +133,7 @@ def _list_remote(rclone: str, config: Path, remote: str, timeout: float) -> Iter
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
         except OSError as error:
             raise PlexDatabaseError(
-                f"rclone cannot be started as {rclone}: {error}. Install rclone on this machine or give its path."
+                f"rclone cannot be started as {rclone}: {error}. Install rclone on this machine, or set its path."
             ) from error
         with process:
             watchdog = _Watchdog(process, timeout)
@@ -160,7 +158,7 @@ def _list_remote(rclone: str, config: Path, remote: str, timeout: float) -> Iter
 
 
 class _Watchdog:
-    """Ends a process after a time, for a read from its pipe has no time limit."""
+    """Ends a process after a time, because a read from its pipe has no time limit."""
 
     def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         self.fired = False
@@ -188,5 +186,5 @@ def _entries(stream: Iterable[bytes], remote: str) -> Iterator[tuple[str, int]]:
             yield str(entry["Path"]), int(entry["Size"])
         except (ValueError, LookupError, TypeError) as error:
             raise PlexDatabaseError(
-                f"rclone's listing of {remote} holds a line that is no file: {line[:200]!r} ({error})."
+                f"rclone's listing of {remote} contains an invalid line: {line[:200]!r} ({error})."
             ) from error

@@ -58,7 +58,7 @@ _COLLECTION_MEMBERS = (
     "SELECT id, metadata_item_id, tag_id FROM taggings "
     "WHERE tag_id IN (SELECT id FROM tags WHERE tag_type = 2) ORDER BY id"
 )
-# What people and Plex do at home, one query each, digested so that a later state of home can be compared with the base.
+# User data and Plex's changes at home, one query each, as digests that allow comparing a later state with the base.
 _FINGERPRINTS = {
     "accounts": ("accounts", "SELECT id, name FROM accounts ORDER BY id"),
     "items": ("metadata_items", "SELECT id, library_section_id, metadata_type FROM metadata_items ORDER BY id"),
@@ -91,7 +91,7 @@ _FINGERPRINTS = {
         "SELECT id, library_section_id, root_path FROM section_locations ORDER BY id",
     ),
 }
-# What Plex measures about itself; on some servers gigabytes, and nobody's library depends on it.
+# Plex's own statistics: gigabytes on some servers, and not needed by the library.
 STATISTICS = ("statistics_bandwidth", "statistics_media", "statistics_resources")
 
 
@@ -157,14 +157,14 @@ def load(path: Path) -> dict[str, Any]:
     manifest = read_json_object(path, "the manifest of a snapshot")
     if manifest.get("schema") != SCHEMA:
         raise PlexDatabaseError(
-            f"The manifest {path} is of schema {manifest.get('schema')!r}, this plexburst reads {SCHEMA}: take the "
+            f"The manifest {path} has schema {manifest.get('schema')!r}, but this plexburst reads {SCHEMA}. Take the "
             "snapshot again."
         )
     missing = [
         key for key in ("files", "sections", "counts", "parts", "watch", "schema_versions") if key not in manifest
     ]
     if missing:
-        raise PlexDatabaseError(f"The manifest {path} lacks {', '.join(missing)}: take the snapshot again.")
+        raise PlexDatabaseError(f"The manifest {path} lacks {', '.join(missing)}. Take the snapshot again.")
     return manifest
 
 
@@ -173,7 +173,7 @@ def require_tables(connection: sqlite3.Connection, name: str) -> None:
     missing = sorted(REQUIRED_TABLES[name] - tables(connection))
     if missing:
         raise PlexDatabaseError(
-            f"{name} lacks the tables {', '.join(missing)}: it is not a complete Plex database. Take the snapshot "
+            f"{name} lacks the tables {', '.join(missing)}, so it is not a complete Plex database. Take the snapshot "
             "again."
         )
 
@@ -218,7 +218,7 @@ def sonic_blobs(blobs: sqlite3.Connection) -> int:
 
 
 def watch(library: sqlite3.Connection) -> dict[str, int]:
-    """How much people have left in the database."""
+    """Return counts of the user data in the database."""
     live = "SELECT COUNT(*) FROM metadata_items WHERE metadata_type = ? AND deleted_at IS NULL"
     return {
         "settings": number(library, "SELECT COUNT(*) FROM metadata_item_settings"),

@@ -27,7 +27,7 @@ class PathMapping:
 
     @property
     def keeps(self) -> bool:
-        """Is this the word of a person that these paths stay as they are?"""
+        """Return whether the mapping confirms that the path stays as it is."""
         return canonical(self.source) == canonical(self.target)
 
     def as_dict(self) -> dict[str, str]:
@@ -122,8 +122,8 @@ class Mappings:
             key = canonical(entry.target)
             if key in back:
                 raise PlexDatabaseError(
-                    f"{back[key].target!r} and {entry.source!r} are both mapped to {entry.target!r}: there is no way "
-                    "back. Give each its own folder."
+                    f"{back[key].target!r} and {entry.source!r} are both mapped to {entry.target!r}, so they cannot "
+                    "be reverted. Map each to its own folder."
                 )
             back[key] = PathMapping(entry.target, entry.source)
         return Mappings(back.values())
@@ -144,7 +144,7 @@ def is_below(path: str, folder: str) -> bool:
 
 
 def to_yaml(mappings: Iterable[Mapping[str, str]], variable: str = "plexburst_path_mappings") -> str:
-    """The mappings as a person would paste them into the inventory. Strings are written in YAML's double-quoted style,
+    """Return the mappings as YAML for the inventory. Strings are written in YAML's double-quoted style,
     which JSON's is a part of, so that no name can mean something else."""
     lines = [f"{variable}:"]
     for entry in mappings:

@@ -95,7 +95,7 @@ def plan(
 ) -> Plan:
     """What the mappings change in a library.
 
-    :param skip: cells (table, column, row) that are left out, for somebody else takes care of them.
+    :param skip: cells (table, column, row) to leave out, because the caller handles them.
     :param stays: the mappings are applied to the same library again in the next run, so that must change nothing.
     :raises PlexDatabaseError: two files, or two locations, would have one path; a file would lie outside its section;
         a second run would move something again.
@@ -125,7 +125,7 @@ def require_way_back(library: sqlite3.Connection, mappings: Mappings) -> None:
     problems: list[str] = []
     for _, section, root in rows(library, "SELECT id, library_section_id, root_path FROM section_locations"):
         problems.extend(
-            f"{entry.source!r} is a part of the folder {root!r} of section {section}; name the whole folder"
+            f"{entry.source!r} is a part of the folder {root!r} of section {section}; map the whole folder"
             for entry in mappings.entries
             if is_below(entry.source, root) and canonical(entry.source) != canonical(root)
         )
@@ -140,8 +140,8 @@ def require_way_back(library: sqlite3.Connection, mappings: Mappings) -> None:
         problems.append(f"{len(wrong)} files would come back under another path, for example {wrong[0]!r}")
     if problems:
         raise PlexDatabaseError(
-            f"The indexer's path mappings have no exact way back: {'; '.join(problems)}. A change that is to stay "
-            "belongs into plexburst_path_mappings."
+            f"The indexer's path mappings cannot be reverted exactly: {'; '.join(problems)}. Put permanent changes "
+            "into plexburst_path_mappings."
         )
 
 
@@ -233,9 +233,9 @@ def _refuse_one_path_for_two(library: sqlite3.Connection, mappings: Mappings, pa
     if clashes:
         examples = "; ".join(f"{first!r} and {second!r} → {path!r}" for first, second, path in clashes[:EXAMPLES])
         raise PlexDatabaseError(
-            f"{len(clashes)} files would get the path that another file of the library has: {examples}. Plex knows "
-            "the new place already, or two folders are mapped to one; leave that mapping out and empty the trash at "
-            "home, or map the folders apart."
+            f"{len(clashes)} files would get the path of another file of the library: {examples}. Plex knows the new "
+            "path already, or two folders are mapped to one. Remove that mapping and empty the trash at home, or map "
+            "the folders to different paths."
         )
 
 
@@ -250,8 +250,8 @@ def _refuse_outside(locations: Mapping[int, list[tuple[str, str]]], parts: list[
         folders = ", ".join(repr(new) for _, new in locations[first.section])
         raise PlexDatabaseError(
             f"{len(outside)} files would leave their section, for example {first.old!r} → {first.new!r}; section "
-            f"{first.section} has {folders}. A scan would put them into the trash: add that folder to the section in "
-            "Plex first, or leave the mapping out."
+            f"{first.section} has {folders}. A scan would move them to the trash. Add that folder to the section in "
+            "Plex first, or remove the mapping."
         )
 
 
@@ -267,7 +267,7 @@ def _urls(
         if (table, column) == ("metadata_items", "guid"):
             guids[old] = new
     if guids:
-        result.notes.append(f"{len(guids)} items are known by a path; their plays and ratings follow it.")
+        result.notes.append(f"{len(guids)} items have a path as guid; their plays and ratings are changed with it.")
 
 
 class _Folders:

@@ -1,4 +1,4 @@
-"""Writing path mappings, and taking them back: one transaction over every table, verified by reading, journalled.
+"""Apply and revert path mappings: one verified transaction over all tables, with a journal.
 
 blobs.db names each item's guid beside its id: after library.db it follows in a transaction of its own, which may be
 repeated.
@@ -132,7 +132,7 @@ def _require_idle(directory: Path) -> None:
     require_closed(directory)
     open_in = holders(directory)
     if open_in:
-        raise PlexDatabaseError(f"The pair in {directory} is open in {', '.join(open_in)}: stop Plex first.")
+        raise PlexDatabaseError(f"The pair in {directory} is open in {', '.join(open_in)}. Stop Plex first.")
 
 
 def _copy(directory: Path, backup: Path | None) -> None:
@@ -193,7 +193,7 @@ def _read_journal(path: Path) -> _Journal:
                     end = entry
     except FileNotFoundError:
         raise PlexDatabaseError(
-            f"Expected the journal of the path mappings at {path}, found none: nothing says what is to be taken back."
+            f"Expected the journal of the path mappings at {path}, but it does not exist, so they cannot be reverted."
         ) from None
     except (OSError, ValueError, TypeError) as error:
         raise PlexDatabaseError(f"The journal of the path mappings at {path} cannot be read: {error}.") from error
@@ -219,8 +219,8 @@ def _is_applied(directory: Path, journal: Path, mappings: Mappings) -> bool:
         return False  # the journal was written, the transaction never came
     if as_new != len(places) or held.mappings.as_list() != mappings.as_list():
         raise PlexDatabaseError(
-            f"The journal {journal} tells of other path mappings than those asked for, and they are still in the "
-            "library. Take them back first (state: reverted)."
+            f"The journal {journal} contains other path mappings than the requested ones, and they are still in the "
+            "library. Revert them first (state: reverted)."
         )
     return True
 
@@ -288,8 +288,8 @@ def _run(directory: Path, planned: Plan, engine: Engine) -> None:
     if planned.needs_plex_sqlite and not engine.plex_sqlite:
         count = sum(cell.table == "metadata_items" for cell in planned.cells)
         raise PlexDatabaseError(
-            f"{count} items carry their path as guid, and only Plex's own SQLite can write those (its triggers need "
-            "its tokenizer). Give its command (plex_sqlite). Nothing was changed."
+            f"{count} items have their path as guid, and only Plex's own SQLite can write them (its triggers need "
+            "its tokenizer). Nothing was changed. Set its command (plex_sqlite)."
         )
     changes = directory / CHANGES
     try:
@@ -413,8 +413,8 @@ def _follow_in_blobs(directory: Path, cells: Iterable[Cell]) -> list[str]:
             connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise PlexDatabaseError(
-            f"The guids in {directory / BLOBS} could not follow the paths: {error}. {LIBRARY} has the new paths "
-            "already: take the pair from the snapshot again."
+            f"The guids in {directory / BLOBS} could not be changed: {error}. {LIBRARY} has the new paths "
+            "already. Restore the pair from the snapshot."
         ) from error
     return [f"{left} blobs have not got the new guid of their item, which another blob has."] if left else []
 
@@ -442,7 +442,7 @@ def _run_plex(directory: Path, script: str, engine: Engine) -> None:
 
 
 def _verify(library: Path, planned: Plan) -> None:
-    """Read back: every cell holds its new value."""
+    """Verify that every cell has its new value."""
     wanted: Mapping[tuple[str, str, int], Any] = {
         (cell.table, cell.column, cell.row): cell.new for cell in planned.cells
     }
@@ -454,8 +454,8 @@ def _verify(library: Path, planned: Plan) -> None:
     if wrong or lost:
         example = wrong[0] if wrong else ("directories", "id", lost[0])
         raise PlexDatabaseError(
-            f"{len(wrong) + len(lost)} values of {library} are not what was written, the first: {example}. Do not use "
-            "this library; take it from the snapshot again."
+            f"{len(wrong) + len(lost)} values of {library} differ from what was written, the first: {example}. Do not "
+            "use this library; restore it from the snapshot."
         )
 
 

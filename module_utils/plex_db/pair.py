@@ -1,4 +1,4 @@
-"""library.db and blobs.db: always the two together, always with nothing pending beside them."""
+"""library.db and blobs.db, always together and without pending side files."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def require_pair(directory: Path) -> None:
         path = directory / name
         if not path.is_file():
             raise PlexDatabaseError(
-                f"Expected {LIBRARY} and {BLOBS} together in {directory}, found no {name}: "
-                "the two always move as a pair. Take the snapshot again."
+                f"Expected {LIBRARY} and {BLOBS} together in {directory}, but {name} is missing. "
+                "Take the snapshot again."
             )
         if path.stat().st_size == 0:
-            raise PlexDatabaseError(f"{path} is empty: a Plex database never is. Take the snapshot again.")
+            raise PlexDatabaseError(f"{path} is empty, which a Plex database never is. Take the snapshot again.")
 
 
 def require_closed(directory: Path) -> None:
@@ -62,10 +62,9 @@ def require_closed(directory: Path) -> None:
     if beside:
         names = ", ".join(path.name for path in beside)
         raise PlexDatabaseError(
-            f"Expected a closed pair in {directory}, found {names} beside it: it was not closed cleanly, or the file "
-            "is left over "
-            "from another database. Stop Plex cleanly and take the snapshot again; never copy a -wal or -shm file "
-            "along."
+            f"Expected a closed pair in {directory}, found {names} beside it. It was not closed cleanly, or the file "
+            "belongs to another database. Stop Plex cleanly and take the snapshot again. Never copy a -wal or -shm "
+            "file."
         )
 
 
@@ -91,7 +90,7 @@ def remove_empty_side_files(directory: Path) -> list[Path]:
 
     A read-only connection leaves an empty -wal and a -shm behind, for it may not remove them. Returns what was removed.
 
-    :raises PlexDatabaseError: a -wal holds data, or somebody has the database open.
+    :raises PlexDatabaseError: a -wal contains data, or a process has the database open.
     """
     removed: list[Path] = []
     for name in NAMES:
@@ -103,7 +102,7 @@ def remove_empty_side_files(directory: Path) -> list[Path]:
         with path.open("r+b") as stream:
             if not _try_lock(stream.fileno()):
                 raise PlexDatabaseError(
-                    f"{path} is open in {', '.join(holders(directory)) or 'another process'}: stop Plex first."
+                    f"{path} is open in {', '.join(holders(directory)) or 'another process'}. Stop Plex first."
                 )
             for side in beside:
                 if side.name.endswith("-wal") and side.stat().st_size > 0:

@@ -1,11 +1,10 @@
-"""The difference between two pairs, as a folder of parts that travel one by one, and the way back from it.
+"""Create the delta between two pairs as a folder of parts, and apply it.
 
-A patch is a folder: `patch.json` describes it, the parts hold what changed. Each part is complete in itself: it has a
-size and a SHA-256, so that a transfer that was cut goes on with the parts that are missing. The base and the result are
-named by their sizes and SHA-256; a patch for another base is refused. A patch without a base holds the whole pair: the
-same parts, the same checks, only more of them.
+The folder has a description, `patch.json`, and parts with the changed pages. Each part has its own size and SHA-256, so
+an interrupted transfer continues with the missing parts. Base and result are identified by sizes and SHA-256; a delta
+for another base is refused. A delta without a base contains the whole pair, with the same parts and checks.
 
-Both files are read in windows, from the first byte to the last, once; memory is bounded by a window and a part.
+Both files are read once, from start to end in windows; memory is limited to a window and a part.
 
 Shape of patch.json: schema, created_at, manifest{…the result's manifest}, parts[{name, file, size, sha256}] in the
 order in which they are applied, files{name: {base: {size, sha256} or null, result: {size, sha256}, block,
@@ -32,21 +31,21 @@ from .patch_codec import Run, Writer, block_size, blocks_of_group, changed_block
 SCHEMA = 1
 DESCRIPTION = "patch.json"
 PARTS = "[0-9]*-com.plexapp.plugins.library*.db"
-"""What the parts are called, for those who look for them without a description."""
+"""Pattern of the parts' names, for finding them without a description."""
 WINDOW_BYTES = 4 * 1024 * 1024
 PART_BYTES = 8 * 1024 * 1024
-"""Bytes of a part at about which the next one is begun: some seconds on a home's line, and little is lost by a cut."""
+"""Approximate size of a part in bytes: some seconds on a home connection, so a lost connection costs little."""
 LEVEL_OF_CHANGES, LEVEL_OF_ALL = 9, 6
-"""zlib's levels: little changed is packed as small as can be; a whole pair of gigabytes is packed on paid time."""
+"""zlib's levels: the highest for few changes; a fast one for a whole pair of gigabytes, which is paid time."""
 
 
 class WrongBase(PlexDatabaseError):
-    """The patch belongs to another base than the one that is here: the whole pair must travel."""
+    """The delta belongs to another base than the local one; the whole pair must be transferred."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A file of the patch: what it belongs to, and what it must be. `size` in bytes."""
+    """A part of the delta: its database, and its expected size (bytes) and SHA-256."""
 
     name: str
     file: str
@@ -55,7 +54,7 @@ class Part:
 
 
 class Parts(Protocol):
-    """What travels part by part: a patch, or another kind of parcel."""
+    """A folder that is transferred in parts: a delta or artwork."""
 
     @property
     def parts(self) -> tuple[Part, ...]: ...
@@ -69,7 +68,7 @@ class Files:
     parts: str
 
     def remove(self, folder: Path, keep: Parts | None = None) -> bool:
-        """Remove a parcel from a folder, and nothing else in it; whether there was one. Files of `keep` stay."""
+        """Remove the description and parts from a folder, except `keep`; returns whether there were any."""
         names = set() if keep is None else {self.description, *(part.name for part in keep.parts)}
         found = [path for path in self._in(folder) if path.name not in names]
         for path in found:
@@ -77,7 +76,7 @@ class Files:
         return bool(found)
 
     def is_there(self, folder: Path) -> bool:
-        """Whether there is a parcel, or a part of one, to remove."""
+        """Return whether there is a description or a part to remove."""
         return bool(self._in(folder))
 
     def _in(self, folder: Path) -> list[Path]:
@@ -97,7 +96,7 @@ class Patched:
 
 @dataclass(frozen=True)
 class Patch:
-    """What patch.json says."""
+    """The content of patch.json."""
 
     manifest: Mapping[str, Any]
     files: Mapping[str, Patched]
@@ -106,17 +105,17 @@ class Patch:
 
     @property
     def size(self) -> int:
-        """Bytes of all parts."""
+        """Return the size of all parts in bytes."""
         return sum(part.size for part in self.parts)
 
     @property
     def changed_bytes(self) -> int:
-        """Bytes of the blocks that differ from the base."""
+        """Return the size of the changed blocks in bytes."""
         return sum(patched.changed_bytes for patched in self.files.values())
 
     @property
     def whole(self) -> bool:
-        """Whether it holds the whole pair, and needs no base."""
+        """Return whether it contains the whole pair and needs no base."""
         return all(patched.base is None for patched in self.files.values())
 
     def base_is(self, expected: Mapping[str, Any]) -> bool:
@@ -124,16 +123,16 @@ class Patch:
         return all(patched.base == _entry(expected.get(name)) for name, patched in self.files.items())
 
     def to_json(self) -> str:
-        """The text of patch.json."""
+        """Return the text of patch.json."""
         return json.dumps({"schema": SCHEMA, **asdict(self)}, separators=(",", ":")) + "\n"
 
 
 def load(folder: Path) -> Patch:
     """Read patch.json.
 
-    :raises PlexDatabaseError: missing, damaged, or of a schema this version does not know.
+    :raises PlexDatabaseError: the file is missing, damaged, or has an unknown schema.
     """
-    return _patch_of(read_json_object(folder / DESCRIPTION, "the description of a patch"), str(folder / DESCRIPTION))
+    return _patch_of(read_json_object(folder / DESCRIPTION, "the description of a delta"), str(folder / DESCRIPTION))
 
 
 def parse(text: bytes, where: str) -> Patch:
@@ -144,7 +143,7 @@ def parse(text: bytes, where: str) -> Patch:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise PlexDatabaseError(f"{where} is damaged: {error}. Make the patch again.") from error
+        raise PlexDatabaseError(f"{where} is damaged: {error}. Create the delta again.") from error
     if not isinstance(found, dict):
         raise PlexDatabaseError(f"Expected {where} to be a JSON object, found {type(found).__name__}.")
     return _patch_of(found, where)
@@ -153,7 +152,7 @@ def parse(text: bytes, where: str) -> Patch:
 def _patch_of(found: Mapping[str, Any], where: str) -> Patch:
     if found.get("schema") != SCHEMA:
         raise PlexDatabaseError(
-            f"{where} is of schema {found.get('schema')!r}, this plexburst reads {SCHEMA}: make the patch again."
+            f"{where} has schema {found.get('schema')!r}, but this plexburst reads {SCHEMA}. Create the delta again."
         )
     try:
         patch = Patch(
@@ -163,32 +162,31 @@ def _patch_of(found: Mapping[str, Any], where: str) -> Patch:
             created_at=found["created_at"],
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise PlexDatabaseError(f"{where} is damaged: {error!r}. Make the patch again.") from error
+        raise PlexDatabaseError(f"{where} is damaged: {error!r}. Create the delta again.") from error
     # Names become paths: only those that `make` gives.
     if set(patch.files) != set(NAMES) or any(
         part.file not in NAMES or part.name != _part_name(number, part.file) for number, part in enumerate(patch.parts)
     ):
-        raise PlexDatabaseError(f"{where} names files that no patch has. Make the patch again.")
+        raise PlexDatabaseError(f"{where} contains invalid file names. Create the delta again.")
     return patch
 
 
 def missing_parts(folder: Path, patch: Parts) -> list[Part]:
-    """The parts that are not in `folder`, or not as they must be."""
+    """Return the parts that are missing in `folder` or damaged."""
     return [part for part in patch.parts if not is_good(folder, part)]
 
 
 def is_good(folder: Path, part: Part) -> bool:
-    """Whether the part is there, with its size and its hash."""
+    """Return whether the part exists with its size and hash."""
     path = folder / part.name
     return path.is_file() and path.stat().st_size == part.size and sha256_of(path) == part.sha256
 
 
 def make(result: Path, folder: Path, base: Path | None = None, part_bytes: int = PART_BYTES) -> Patch:
-    """Write to `folder` what differs between the closed pair in `base` and the one in `result`, a snapshot with its
-    manifest. Without a base it is the whole pair.
+    """Write the delta between the closed pair in `base` and the snapshot in `result` to `folder`.
 
-    What the folder held before is removed; patch.json appears last. Space: the patch is at most a little larger than
-    the result; it is checked for the case that nothing is equal.
+    Without a base it contains the whole pair. An earlier delta in the folder is removed; patch.json is written last.
+    The disk space is checked for the worst case, where the delta is slightly larger than the result.
 
     :raises PlexDatabaseError: a pair is missing or not closed, no space, or the result is not what its manifest says.
     """
@@ -209,14 +207,14 @@ def make(result: Path, folder: Path, base: Path | None = None, part_bytes: int =
             _require_same(files[name], manifest["files"].get(name), result / name)
         patch = Patch(manifest=manifest, files=files, parts=tuple(parts))
         FileOperations().write_text(folder / DESCRIPTION, patch.to_json())
-    except BaseException:  # whatever ends it, nothing half made stays
+    except BaseException:  # remove the incomplete delta after any error
         remove(folder)
         raise
     return patch
 
 
 def apply(folder: Path, destination: Path, base: Path | None = None) -> Patch:
-    """Make the result's pair and its manifest in `destination`, from the patch in `folder` and the pair in `base`.
+    """Create the result's pair and manifest in `destination` from the delta in `folder` and the pair in `base`.
 
     Each part is checked before it is used, base and result as they are read and written. The files appear under their
     names only when both are whole and on disk; until then they lie beside as `.NAME.partial`.
@@ -226,7 +224,7 @@ def apply(folder: Path, destination: Path, base: Path | None = None) -> Patch:
     """
     patch = load(folder)
     if base is None and not patch.whole:
-        raise WrongBase("The patch holds only what changed, and there is no base here to apply it to.")
+        raise WrongBase("The delta contains only changes, but there is no base. Transfer the whole pair.")
     make_folder(destination)
     require_space(
         destination, sum(int(patched.result["size"]) for patched in patch.files.values()), f"The pair of {folder}"
@@ -290,23 +288,22 @@ def base_of(folder: Path) -> dict[str, Any] | None:
 
 
 def words(patch: Patch) -> str:
-    """What travels, for people."""
+    """Return the size of the transfer as text."""
     result = amount(sum(int(patched.result["size"]) for patched in patch.files.values()))
     if patch.whole:
         return f"the whole pair, {amount(patch.size)} for {result}"
-    return f"the difference, {amount(patch.size)} for {amount(patch.changed_bytes)} changed of {result}"
+    return f"the delta, {amount(patch.size)} for {amount(patch.changed_bytes)} changed of {result}"
 
 
 def amount(size: float) -> str:
-    """A size in bytes for people, where small ones matter too: `12.3 MB`, `34.5 kB`."""
+    """Return a size in bytes as text, also small ones: `12.3 MB`, `34.5 kB`."""
     return megabytes(size) if size >= 1_000_000 else f"{size / 1000:.1f} kB"
 
 
 def _require_same(made: Patched, expected: Mapping[str, Any] | None, path: Path) -> None:
     if made.result != _entry(expected):
         raise PlexDatabaseError(
-            f"{path} is not the file its manifest describes: it was changed after the snapshot. Take the snapshot "
-            "again."
+            f"{path} does not match its manifest, so it was changed after the snapshot. Take the snapshot again."
         )
 
 
@@ -372,7 +369,7 @@ class _Maker:
         if not self._part:
             return
         name = _part_name(self.first + len(self.parts), self.name)
-        require_space(self.folder, len(self._part), f"A part of the patch of {self.result}")
+        require_space(self.folder, len(self._part), f"A part of the delta of {self.result}")
         (self.folder / name).write_bytes(self._part)
         (self.folder / name).chmod(0o600)
         digest = hashlib.sha256(self._part).hexdigest()
@@ -394,14 +391,14 @@ def _apply_one(patch: Patch, name: str, folder: Path, base: Path | None, target:
         found_base, found = weaver.finish()
     if patched.base is not None and found_base != _entry(patched.base):
         raise WrongBase(
-            f"The patch was made for a {name} of {patched.base['size']} bytes with SHA-256 {patched.base['sha256']}, "
-            f"the base here has {found_base['size']} bytes with SHA-256 {found_base['sha256']}: the whole pair must "
-            "travel instead."
+            f"The delta was made for a {name} of {patched.base['size']} bytes with SHA-256 {patched.base['sha256']}, "
+            f"the base here has {found_base['size']} bytes with SHA-256 {found_base['sha256']}. Transfer the whole "
+            "pair instead."
         )
     if found != _entry(patched.result):
         raise PlexDatabaseError(
-            f"{name} came out of the patch in {folder} with {found['size']} bytes and SHA-256 {found['sha256']}, "
-            f"expected {wanted} bytes and {patched.result['sha256']}. Transfer the patch again."
+            f"{name} from the delta in {folder} has {found['size']} bytes and SHA-256 {found['sha256']}, "
+            f"expected {wanted} bytes and {patched.result['sha256']}. Transfer the delta again."
         )
 
 
@@ -419,7 +416,7 @@ def changes(patch: Patch, name: str, folder: Path, old: BinaryIO | None) -> Iter
             yield first * block, new[position : position + size]
             position += size
         if position != len(new):
-            raise PlexDatabaseError(f"The patch in {folder} does not fit {name}: it is damaged. Transfer it again.")
+            raise PlexDatabaseError(f"The delta in {folder} does not fit {name}, so it is damaged. Transfer it again.")
 
 
 def _groups(patch: Patch, name: str, folder: Path, old: BinaryIO | None) -> Iterator[tuple[list[Run], bytes]]:
@@ -435,7 +432,7 @@ def _groups(patch: Patch, name: str, folder: Path, old: BinaryIO | None) -> Iter
             continue
         if not is_good(folder, part):
             raise PlexDatabaseError(
-                f"{part.name}, a part of {name}, is missing in {folder}, cut short or damaged: expected {part.size} "
+                f"{part.name}, a part of {name}, is missing, incomplete or damaged in {folder}; expected {part.size} "
                 f"bytes with SHA-256 {part.sha256}. Transfer it again."
             )
         data = (folder / part.name).read_bytes()
@@ -454,8 +451,8 @@ class _Weaver:
         self._copy(offset)
         if self._size != offset:
             raise PlexDatabaseError(
-                f"The patch continues at byte {offset}, but there is no content before byte {self._size} to "
-                f"{offset}: the base is too short, or the patch is damaged."
+                f"The delta continues at byte {offset}, but there is no content from byte {self._size} to "
+                f"{offset}. The base is too short, or the delta is damaged."
             )
         self._read_old(len(data))
         self._write(data)

@@ -1,13 +1,12 @@
-"""Several patches, each of which leads on from where the one before it ended: what checkpoints are.
+"""A chain of deltas, each based on the result of the previous one, as used for checkpoints.
 
-A pair that works is copied again and again, and each copy differs from the one before it in little. A chain holds just
-those differences. (Differences to the first pair would hold everything again each time. That parts of them stay as they
-were does not happen: measured on a synthetic library of 120,000 tracks, Sonic analysis writes its vectors to the end of
-blobs.db, but the index over their guids is touched all over the file, and of parts that cover 4 MiB of it each, 3 %
-stayed the same.)
+Consecutive copies of a working pair differ little, and a chain contains only these differences. Deltas against the
+first pair would contain all earlier changes again: measured on a synthetic library of 120,000 tracks, Sonic analysis
+appends its vectors to blobs.db but changes the index of their guids all over the file, so that only 3 % of the parts
+of 4 MiB stayed the same.
 
-The first base is copied once, and the patches are written into the copy one after the other: that takes as long as
-their changes, not as long as the databases. What comes out is compared with the hashes of the last patch.
+The first base is copied once, and the deltas are written into the copy one after the other, which takes time by the
+size of the changes, not of the databases. The result is compared with the hashes of the last delta.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def apply(folders: Sequence[Path], destination: Path, base: Path) -> Patch:
     """
     patches = [load(folder) for folder in folders]
     if not patches:
-        raise PlexDatabaseError("There is no patch to apply.")
+        raise PlexDatabaseError("There is no delta to apply.")
     destination.mkdir(mode=0o700, parents=True, exist_ok=True)
     require_space(destination, max(_size(patch) for patch in patches), f"The pair of {folders[-1]}")
     operations = FileOperations()
@@ -92,7 +91,7 @@ def _begin(stream: BinaryIO, first: Patch, name: str, base: Path) -> None:
     if (size, digest.hexdigest()) != (expected["size"], expected["sha256"]):
         raise WrongBase(
             f"{base / name} has {size} bytes with SHA-256 {digest.hexdigest()}, expected {expected['size']} bytes with "
-            f"{expected['sha256']}: it is another base, or it was damaged since."
+            f"{expected['sha256']}. It is another base, or it was damaged since."
         )
 
 
@@ -113,6 +112,6 @@ def _require_result(path: Path, last: Patch, name: str, folder: Path) -> None:
     expected, found = last.files[name].result, sha256_of(path)
     if found != expected["sha256"]:
         raise PlexDatabaseError(
-            f"{name} came out of the patches up to {folder} with SHA-256 {found}, expected {expected['sha256']}: one "
+            f"{name} from the deltas up to {folder} has SHA-256 {found}, expected {expected['sha256']}. One "
             "of them belongs to another pair, or is damaged."
         )

@@ -1,15 +1,14 @@
-"""How changed blocks of a file are written, with nothing but zlib: each group of blocks is one raw deflate stream whose
-preset dictionary is what the base has in the same places.
+"""Encoding of changed blocks with zlib: each group of blocks is one raw deflate stream whose preset dictionary is the
+base's content at the same places.
 
-A database that worked for a while has the same pages in the same places (an online backup keeps page numbers), and a
-page that changed holds most of what it held before, a few bytes further on. So its old content is the best dictionary
-there is, and it is small enough for deflate's window. Blocks that the base does not have (the file grew) get what was
-written just before them as their dictionary: table and index rows repeat.
+A database keeps its pages in place (an online backup keeps page numbers), and a changed page contains most of its old
+content, shifted by a few bytes. So the old content is the best dictionary, and it fits deflate's window. For blocks
+beyond the end of the base, the dictionary is the content written before them, because table and index rows repeat.
 
 Measured on 209 MB of a synthetic library in which 1 % of the tracks, picked at random, got Sonic data (2.7 MB of
 changed pages, 0.1 MB of them vectors that cannot be compressed): this 0.25 MB in 0.1 s; xz of the changed pages
 0.41 MB; zstd with 8 MB chunks of the base as dictionary 0.75 MB at level 10 and more than the changed pages
-themselves at level 3, for its fast levels do not find matches that far apart; 0.22 MB at level 19, in 81 s.
+themselves at level 3, because its fast levels do not find matches that far apart; 0.22 MB at level 19, in 81 s.
 
 Record of a group: number of runs; per run its distance from the end of the run before (blocks) and its length
 (blocks); bytes of the stream; the stream. Numbers are varints: 7 bits a byte, least significant first.
@@ -119,7 +118,7 @@ def read_records(part: bytes, old: Callable[[Run], bytes], block: int, name: str
         except (IndexError, ValueError, zlib.error) as error:
             raise PlexDatabaseError(f"{name} is damaged: {error}. Transfer it again.") from error
         if len(new) > longest or not unpacker.eof or len(stream) != size:
-            raise PlexDatabaseError(f"{name} is damaged: a group of blocks ends in the wrong place. Transfer it again.")
+            raise PlexDatabaseError(f"{name} is damaged: a group of blocks ends at the wrong place. Transfer it again.")
         before = new[-REACH:]
         yield runs, new
 

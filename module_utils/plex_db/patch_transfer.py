@@ -1,7 +1,7 @@
-"""Parts on their way between two machines, of a patch or of another kind of parcel: what is there already does not
-travel again, a part that arrived damaged does, and a line that was cut is waited for.
+"""Transfer of parts of a delta or artwork between two machines.
 
-Nothing in here knows Ansible or a clock; the action plugin plex_db_transfer gives it both.
+Existing parts are not transferred again, damaged parts are, and a lost connection is retried. Ansible and the clock are
+parameters, from the action plugin plex_db_transfer.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from .files import sha256_of
 from .patch import DESCRIPTION, Part, Parts, amount, is_good, load, missing_parts, remove
 
 ATTEMPTS = 3
-"""How often something travels that arrives damaged, before somebody has to look."""
+"""Number of tries for a part that arrives damaged."""
 LONGEST_PAUSE = 30.0
 SAY_EVERY = 5.0
 
 
 class Cut(Exception):
-    """The line is cut; it may come back."""
+    """Connection lost; retryable."""
 
 
 class Later(Exception):
-    """There is more to bring, but the time for it is over: it is gone on with later."""
+    """More parts remain, but the time is over; the transfer continues later."""
 
 
 @dataclass
 class Carried:
-    """What came of it. `bytes` travelled, repetitions included; `seconds` from the first byte to the last."""
+    """Result of a transfer. `bytes`: transferred, including repetitions; `seconds`: from first to last byte."""
 
     bytes: int = 0
     parts: int = 0
@@ -42,7 +42,7 @@ class Carried:
     seconds: float = 0.0
 
     def plain(self) -> dict[str, Any]:
-        """As a task's result."""
+        """Return the result for a task."""
         return {**asdict(self), "seconds": round(self.seconds, 1)}
 
 
@@ -125,7 +125,7 @@ class Carrier:
         for attempt in range(ATTEMPTS):
             if there is None:
                 raise PlexDatabaseError(
-                    f"{description} arrived damaged at the other end. Look at its disk and its log, then try again."
+                    f"{description} arrived damaged at the other end. Check its disk and its log, then try again."
                 )
             lacking = [part for part in patch.parts if part.name not in there]
             if attempt == 0:
@@ -143,7 +143,7 @@ class Carrier:
             if there is None or {part.name for part in patch.parts} - set(there):
                 raise PlexDatabaseError(
                     f"{len(patch.parts) - len(there or ())} parts arrived damaged in each of {ATTEMPTS} "
-                    "attempts. Look at the disk of the other end, then try again."
+                    "attempts. Check the disk of the other end, then try again."
                 )
         self._end(patch)
         return patch
@@ -162,12 +162,12 @@ class Carrier:
                     return
             self.done.repeated += int(attempt + 1 < ATTEMPTS)
         raise PlexDatabaseError(
-            f"{path.name}{what} arrived damaged or cut short in each of {ATTEMPTS} attempts: its size or SHA-256 is "
-            "not what was sent. Nothing was changed; look at the line and at the disks of both ends, then try again."
+            f"{path.name}{what} arrived damaged or incomplete in each of {ATTEMPTS} attempts; its size or SHA-256 is "
+            "wrong. Nothing was changed. Check the connection and the disks of both ends, then try again."
         )
 
     def _patiently(self, what: Callable[[], Any]) -> Any:
-        """Do it; when the line is cut, wait and do it again, until nothing arrived for `patience`."""
+        """Run `action`; after a lost connection, wait and retry until there was no progress for `patience`."""
         pause = 1.0
         while True:
             try:
@@ -177,10 +177,10 @@ class Carrier:
                 silent = self.clock() - self._moved
                 if silent >= self.patience:
                     raise Cut(
-                        f"The line is cut: nothing arrived for {round(silent)} s ({cut}). {self.done.parts} parts are "
-                        "safe; what is missing travels when it is tried again."
+                        f"The connection is lost: no progress for {round(silent)} s ({cut}). {self.done.parts} parts "
+                        "are transferred. Run again to transfer the others."
                     ) from cut
-                self.emit(f"{self.title}: the line is cut, tried again in {round(pause)} s ({cut})")
+                self.emit(f"{self.title}: connection lost, next try in {round(pause)} s ({cut})")
                 self.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
@@ -193,7 +193,7 @@ class Carrier:
     def _expect(self, patch: Parts, lacking: list[Part]) -> list[Part]:
         self._total, self._count = sum(part.size for part in lacking), len(lacking)
         self.done.there = len(patch.parts) - len(lacking)
-        again = f", {self.done.there} parts are there already" if self.done.there else ""
+        again = f", {self.done.there} parts exist already" if self.done.there else ""
         self.emit(f"{self.title}: {amount(self._total)} in {self._count} parts{again}")
         return lacking
 
@@ -215,5 +215,5 @@ class Carrier:
         self.done.seconds = self.clock() - self._begun
         if patch.parts:
             self.emit(
-                f"{self.title}: {amount(self.done.bytes)} travelled in {self.done.seconds:.1f} s, all parts arrived"
+                f"{self.title}: {amount(self.done.bytes)} transferred in {self.done.seconds:.1f} s, all parts arrived"
             )

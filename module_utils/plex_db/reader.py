@@ -3,7 +3,7 @@
 Plex's tokenizer `collating` and collation `icu_root` live only in its own binary (facts/plex.md §2.8). Stock SQLite
 reads the
 ordinary tables, but even `SELECT COUNT(*)` fails when the planner picks the ICU index, so every connection gets a
-stand-in collation.
+replacement collation.
 It orders differently from ICU, so nothing here may rely on that index being sorted, and nothing here writes through it.
 """
 
@@ -38,7 +38,7 @@ def connect_live(path: Path) -> sqlite3.Connection:
 
 
 def connect_closed(path: Path) -> sqlite3.Connection:
-    """Open a file nobody else touches (a snapshot): leaves no -wal or -shm beside it. Never for a live database."""
+    """Open a file that no other process uses (a snapshot), without -wal or -shm. Never for a live database."""
     return _connect(path, "mode=ro&immutable=1")
 
 
@@ -91,7 +91,7 @@ def columns(connection: sqlite3.Connection, table: str) -> list[str]:
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     if not path.is_file():
-        raise PlexDatabaseError(f"Expected a Plex database at {path}, found no such file.")
+        raise PlexDatabaseError(f"Expected a Plex database at {path}, but the file does not exist.")
     try:
         connection = sqlite3.connect(
             f"file:{quote(str(path.absolute()))}?{mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
@@ -102,7 +102,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise PlexDatabaseError(
             f"{path} cannot be read as an SQLite database: {error}. "
-            "It is damaged or cut short, or its folder may not be read by this user."
+            "It is damaged or incomplete, or this user may not read its folder."
         ) from error
     return connection
 

@@ -35,7 +35,7 @@ _SEARCH_MODULES = ("fts3", "fts4", "fts5")
 
 @dataclass
 class Recovered:
-    """What came of one file.
+    """The result for one file.
 
     :param rows: `{table: {expected, recovered}}`; expected is None where nothing says how many there were.
     :param raised: counters of ids that the damaged file had lost.
@@ -94,7 +94,7 @@ def repair(
     """
     require_pair(directory)
     if destination.exists() and any((destination / name).exists() for name in NAMES):
-        raise PlexDatabaseError(f"There is a pair in {destination} already: name another folder for the repaired one.")
+        raise PlexDatabaseError(f"{destination} already contains a pair. Choose another folder for the repaired one.")
     destination.mkdir(mode=0o700, parents=True, exist_ok=True)
     require_space(destination, sum((directory / name).stat().st_size for name in NAMES), "The repair")
     known = dict(manifest or {})
@@ -125,7 +125,7 @@ def repair(
 
 
 def words(done: Mapping[str, Recovered]) -> str:
-    """What a repair came to, for people."""
+    """Return the result of a repair as text."""
     if not done:
         return "Nothing was damaged."
     parts = []
@@ -144,7 +144,7 @@ def _require_sound(directory: Path, plex_sqlite: Sequence[str]) -> None:
     report = Report()
     check.integrity(directory, plex_sqlite, "", report)
     if report.problems:
-        raise PlexDatabaseError(f"What could be recovered is not sound either: {sentences(report.problems)}")
+        raise PlexDatabaseError(f"The recovered pair is damaged, too: {sentences(report.problems)}")
 
 
 def _recover(
@@ -175,7 +175,7 @@ def _recover(
             result.raised = _raise_counters(connection, sequences, base, known)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            raise PlexDatabaseError(f"Writing what was recovered to {target} failed: {error}.") from error
+            raise PlexDatabaseError(f"Writing the recovered rows to {target} failed: {error}.") from error
         result.rows = _count(connection, schema, damaged, base, known)
     _plex(
         plex_sqlite,
@@ -204,7 +204,7 @@ def _healthy_schema(damaged: Path, base: Path | None) -> tuple[_Schema, int]:
             found = [(kind, name, sql) for kind, name, _, sql in reader.schema() if sql] if page_size else []
         if not any(name == "schema_migrations" for _, name, _ in found):
             raise PlexDatabaseError(
-                f"The schema of {damaged} cannot be read any more, and there is no healthy pair to take it from: name "
+                f"The schema of {damaged} cannot be read, and there is no healthy pair to take it from. Set "
                 "one (base_dir), a backup for example."
             )
     virtual = [(name, sql) for kind, name, sql in found if kind == "table" and _module(sql)]
@@ -248,10 +248,10 @@ def _fill(
         if not reader.header_is_whole:
             raise PlexDatabaseError(
                 f"The first page of {damaged} is destroyed, and with it the way to every table and to the pages that "
-                "are free: rows that somebody deleted could come back. It cannot be repaired; go back to a backup."
+                "are free, so deleted rows could come back. It cannot be repaired. Restore a backup."
             )
         if not reader.is_utf8:
-            raise PlexDatabaseError(f"{damaged} is not in UTF-8, as every Plex database is: it cannot be recovered.")
+            raise PlexDatabaseError(f"{damaged} is not in UTF-8 like other Plex databases, so it cannot be recovered.")
         held = reader.schema()
         # Only a table whose tree was cut somewhere can have leaves that nothing leads to.
         cut = {name for name, _ in schema.tables} - {name for _, name, _, _ in held}
@@ -326,7 +326,7 @@ def _raise_counters(
     base: Path | None,
     known: Mapping[str, Any],
 ) -> dict[str, int]:
-    """Ids must never be used twice: each counter becomes the highest that anything says."""
+    """Set each id counter to the highest known value, so that no id is used twice."""
     least = dict(sequences)
     sources: list[Mapping[str, int]] = [known.get("sequences", {})]
     if base is not None:

@@ -1,14 +1,13 @@
 """A consistent copy of a pair that Plex may be writing, by SQLite's online backup.
 
 SQLite has no transaction over two files in WAL mode that another process writes. The nearest to one point in time:
-open a read transaction on both (that pins their state; the moments lie microseconds apart), see that nobody committed
-to blobs.db in between, and back both up out of these transactions, however long that takes. Each copy is then the state
-of the same moment, as a power cut at that moment would have left it. If blobs.db changes between the two every time, a
-blobs.db that is newer than its library.db is accepted when it holds every vector that the library speaks of; the other
-way round could lose some.
+open a read transaction on both (which fixes their states, microseconds apart), check that there was no commit to
+blobs.db in between, and back up both from these transactions. Both copies then have the state of the same time, as
+after a power cut. If blobs.db changes in between every time, a blobs.db newer than its library.db is accepted if it
+contains every vector that the library refers to; an older one could lack some.
 
-What Plex counts about itself (statistics) may be left out of the copy; its pages are then zeros, which compress to
-nothing, and Plex uses them again. Home's own file is only read.
+Plex's own statistics may be left out of the copy; their pages are then zeros, which compress well, and Plex uses them
+again. Home's file is only read.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from .reader import connect_live, iterate, number, open_closed, rows, tables
 
 ATTEMPTS = 5
 PAUSE_SECONDS = 0.2
-# Statistics are worth a word from this size on, and when they are this share of the file.
+# Size and share of the file from which statistics are reported.
 BLOAT_BYTES = 50_000_000
 BLOAT_SHARE = 0.1
 
@@ -68,7 +67,7 @@ def copy(
     for name in NAMES:
         if not (databases / name).is_file():
             raise PlexDatabaseError(
-                f"Expected {name} in {databases}, found no such file: check the path of Plex's configuration."
+                f"Expected {name} in {databases}, but it does not exist. Check the path of Plex's configuration."
             )
     make_folder(destination)
     require_space(destination, size_of(databases), f"The snapshot of {databases}")
@@ -114,8 +113,8 @@ def statistics_words(manifest: Mapping[str, Any]) -> str:
     count = manifest["statistics"][largest]["rows"]
     return (
         f"{megabytes(total)} of the {megabytes(whole)} of {LIBRARY} are Plex's own statistics ({count} rows in "
-        f"{largest}), which no library needs. plexburst_drop_statistics: true leaves them out of what travels; "
-        "home's own stay as they are."
+        f"{largest}), which the library does not need. plexburst_drop_statistics: true leaves them out of the upload; "
+        "home's statistics do not change."
     )
 
 
@@ -130,9 +129,9 @@ def require_room(databases: Path, copies: int) -> int:
     free = shutil.disk_usage(databases).free
     if copies and free < wanted + SPARE_BYTES:
         raise PlexDatabaseError(
-            f"The installation will lay {copies} more copies of the database pair beside it for a while, which needs "
-            f"{megabytes(wanted + SPARE_BYTES)} on the file system of {databases}, found {megabytes(free)} free. Make "
-            "room there first; nothing was begun, and nothing was paid for."
+            f"The installation temporarily needs {copies} more copies of the database pair beside it, "
+            f"{megabytes(wanted + SPARE_BYTES)} on the file system of {databases}; found {megabytes(free)} free. Free "
+            "disk space there and run again. Nothing was started or paid."
         )
     return wanted
 
@@ -172,7 +171,7 @@ def _copy_together(databases: Path, partial: dict[str, Path], attempts: int) -> 
         return {"attempts": attempts, "gap": "blobs newer than library, every vector present"}
     raise PlexDatabaseError(
         f"{BLOBS} changed during each of {attempts} attempts to copy the pair, and {without} tracks marked as analysed "
-        "have no vector in the copy: the two files would not fit together. Wait until Plex is quieter (no Sonic "
+        "have no vector in the copy, so the two files do not match. Wait until Plex is less busy (no Sonic "
         "analysis, no intro detection), then try again."
     )
 
@@ -207,8 +206,8 @@ def _drop_statistics(copy: Path) -> dict[str, int]:
                 )
                 if triggers:
                     raise PlexDatabaseError(
-                        f"The table {table} has the trigger {triggers[0][0]!r}, which only Plex's own SQLite may run: "
-                        "its rows cannot be left out. Set drop_statistics to false."
+                        f"The table {table} has the trigger {triggers[0][0]!r}, which only Plex's SQLite can run, so "
+                        "its rows cannot be removed. Set drop_statistics to false."
                     )
                 dropped[table] = connection.execute(f"DELETE FROM {table}").rowcount  # noqa: S608 - a constant
             # The mode stands in the file's header; Plex expects what it had.

@@ -1,8 +1,8 @@
-"""Do the files have the modification times at the indexer that they have at home?
+"""Compare the modification times of files at home and on the indexer.
 
-Plex takes down a file's time when it scans it and looks at the file again when the time is another: a mount that shows
-other times would make the indexer analyse a whole library anew, and home again afterwards. So a sample of each section
-is looked at in three places: home as its Plex sees it, the indexer, the database.
+Plex records a file's time when it scans it, and scans the file again when the time differs. A mount with different
+times would make the indexer analyse the whole library again, and home afterwards. So a sample of each section is
+compared at three places: home as seen by its Plex, the indexer, and the database.
 
 Which column of the database holds the time is not documented; libraries looked at have it in media_parts.updated_at.
 Home's own files say whether this one has. Where they cannot be seen, or the column holds something else, home and
@@ -25,7 +25,7 @@ from .reader import iterate, rows
 
 # S3 keeps times to the nanosecond, others to the second or, on FAT, to two.
 TOLERANCE_SECONDS = 2
-# So many of a section's sampled files may differ: somebody replaced a few since.
+# Share of a section's sampled files that may differ, because a few may have been replaced since.
 FEW_PERCENT = 10.0
 MOSTLY_PERCENT = 90.0
 # Options of rclone that change the times a mount shows (rclone's documentation of `mount` and of its global flags).
@@ -80,11 +80,12 @@ def look(files: Sequence[str], real: Mapping[str, str], time_limit: float) -> di
         )
     except subprocess.TimeoutExpired as error:
         raise PlexDatabaseError(
-            f"Looking at {len(files)} files took longer than {time_limit:g} seconds, for example {files[0]!r}: the "
+            f"Reading the times of {len(files)} files took longer than {time_limit:g} s, for example {files[0]!r}. The "
             "mount hangs. Mount it again and repeat."
         ) from error
     if done.returncode != 0:
-        raise PlexDatabaseError(f"Looking at {len(files)} files failed: {done.stderr.strip()[-300:] or 'no message'}.")
+        cause = done.stderr.strip()[-300:] or "no message"
+        raise PlexDatabaseError(f"Reading the times of {len(files)} files failed: {cause}.")
     found: dict[str, dict[str, Any]] = {}
     for line in done.stdout.splitlines():
         path, mtime, size = json.loads(line)
@@ -112,7 +113,7 @@ def mount_flags(processes: Iterable[Sequence[str]]) -> list[str]:
 
 @dataclass
 class Verdict:
-    """What the comparison says: reasons to stop, and what a person should know."""
+    """The result of the comparison: reasons to stop, and notes for the user."""
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -170,7 +171,7 @@ def judge(
             "compared with each other, which is what counts."
         )
     if not home_times:
-        verdict.notes.append("Home's media could not be seen from here, so their times were not compared with home's.")
+        verdict.notes.append("Home's media could not be read, so their times were not compared with home's.")
     return verdict
 
 
@@ -190,5 +191,5 @@ def _sentence(title: str, result: _Compared, where: str) -> str:
     path, there, here = result.different[0]
     return (
         f"{title}: {len(result.different)} of {result.both} sampled files have another modification time on the "
-        f"indexer ({there:.0f}) than {where} ({here:.0f}), for example {path!r}: Plex would analyse them all again."
+        f"indexer ({there:.0f}) than {where} ({here:.0f}), for example {path!r}. Plex would analyse them all again."
     )

@@ -1,7 +1,7 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Action of plex_db_exchange: what is the controller's is done here, with progress; the host gets a configuration that
-is made for it."""
+"""Action plugin of plex_db_exchange: runs the controller's states with progress; the host gets a temporary
+configuration."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from ansible_collections.plexburst.core.plugins.module_utils.run_folder import R
 MODULE = "plexburst.core.plex_db_exchange"
 NAME = re.compile(r"^[a-z0-9][a-z0-9-]*$")
 ADVICE = (
-    "Look whether `rclone lsf` with plexburst_rclone_config lists the remote that plexburst_transfer_remote names, "
-    "whether its key may write and delete there, and whether plexburst_transfer_password_file is the one that was used "
-    "before. -e plexburst_transfer=direct does without the exchange."
+    "Check that `rclone lsf` with plexburst_rclone_config lists the remote in plexburst_transfer_remote, "
+    "that its key may write and delete there, and that plexburst_transfer_password_file is the one that was used "
+    "before. With -e plexburst_transfer=direct the relay is not used."
 )
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
-    """The passphrase never leaves the controller; the host gets it in the form that rclone.conf holds, for one call."""
+    """The passphrase never leaves the controller; the host gets its rclone.conf form for one call."""
 
     TRANSFERS_FILES = False
     _supports_async = False  # progress is shown while it works
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Make the configuration, do it, mask what was said."""
+        """Create the configuration, run the state, mask secrets in the result."""
         super().run(tmp, task_vars)
         _spec, arguments = self.validate_argument_spec(
             argument_spec={
@@ -77,7 +77,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             }
         )
         if self._task.check_mode and arguments["state"] in ("put", "got"):
-            return {"changed": True, "skipped": True, "msg": "A patch travels only outside check mode."}
+            return {"changed": True, "skipped": True, "msg": "A delta is not transferred in check mode."}
         where = arguments["exchange"]
         masker = Masker()
         answer: dict[str, Any]
@@ -92,24 +92,24 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         except (rclone_conf.RcloneConfError, RunFolderError, PlexDatabaseError, Cut) as error:
             answer = {"failed": True, "changed": False, "msg": str(error)}
         except OSError as error:
-            words = f"A file of the exchange could not be read or written on the controller: {error}."
+            words = f"A file for the relay could not be read or written on the controller: {error}."
             return {"failed": True, "changed": False, "msg": words}
         if answer.get("failed") and not answer.get("unreachable"):
             answer = {"advice": ADVICE, **answer, "msg": masker.text(str(answer.get("msg", "")))}
         return answer
 
     def _require_place(self, arguments: Mapping[str, Any]) -> None:
-        """What is put, got or removed lies in a folder of a run: an empty name would mean the whole exchange."""
+        """Check that run and name are not empty, because an empty name would mean the whole relay."""
         state, run, name = arguments["state"], arguments["exchange"]["run"], arguments["name"]
         if run or state != "reaped":
             check_run_id(run)
         if (name or state in ("put", "got", "known")) and not NAME.match(name):
-            raise PlexDatabaseError(f"{name!r} is no name of a patch in the exchange; expected one such as `base`.")
+            raise PlexDatabaseError(f"{name!r} is not a valid name in the relay. Expected a name such as `base`.")
         if state in ("put", "got") and not arguments["patch"]:
-            raise PlexDatabaseError(f"The state {state} needs the folder of the patch.")
+            raise PlexDatabaseError(f"The state {state} needs the folder of the delta. Set the option patch.")
 
     def _config(self, where: Mapping[str, Any], media: list[str], masker: Masker) -> str:
-        """The text of the private rclone.conf."""
+        """Return the text of the private rclone.conf."""
         try:
             text = Path(where["rclone_config"]).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
@@ -121,7 +121,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         inside = exchange_conf.within(text, where["remote"], media)
         if inside:
             raise rclone_conf.RcloneConfError(
-                f"The exchange {where['remote']} lies inside {inside}, which Plex scans. Name another bucket, or a "
+                f"The relay {where['remote']} is inside {inside}, which Plex scans. Use another bucket, or a "
                 "folder beside the media, in plexburst_transfer_remote."
             )
         secret = exchange_conf.passphrase(where["password_file"])
@@ -131,7 +131,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         return exchange_conf.exchange_config(sections, where["remote"], obscured)
 
     def _here(self, arguments: Mapping[str, Any], config: str) -> dict[str, Any]:
-        """Do it on the controller."""
+        """Run the state on the controller."""
         where, name = arguments["exchange"], arguments["name"]
         line = Line(emit=lambda words: Display().display(words), patience=arguments["patience"])
         with tempfile.TemporaryDirectory(prefix="plexburst-exchange-") as private:

@@ -1,6 +1,6 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Action of plex_db_transfer: a patch, or a parcel of bundles, travels over the host's own connection, part by part."""
+"""Action plugin of plex_db_transfer: transfer a delta or artwork in parts over the host's connection."""
 
 from __future__ import annotations
 
@@ -27,15 +27,14 @@ KINDS = {
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
-    """The files go by the connection plugin itself, as the user who logs in: with the host's key, its verified host
-    key, and nothing else to install."""
+    """Transfers files with the connection plugin as the login user, with its key and verified host key."""
 
     TRANSFERS_FILES = False
     _supports_async = False  # progress is shown while it works
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Bring or send."""
+        """Download or upload."""
         super().run(tmp, task_vars)
         _spec, arguments = self.validate_argument_spec(
             argument_spec={
@@ -50,7 +49,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         )
         self._vars = task_vars or {}
         if self._task.check_mode:
-            return {"changed": True, "skipped": True, "msg": "A patch travels only outside check mode."}
+            return {"changed": True, "skipped": True, "msg": "A delta is not transferred in check mode."}
         self._local = Path(arguments["patch"])
         self._remote = self._remote_expand_user(arguments["remote"])
         self._kind, self._module, self._folder = KINDS[arguments["what"]]
@@ -88,7 +87,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         move(self._connection, self._connection.put_file, str(self._local / name), f"{self._remote}/{name}")
 
     def _present(self) -> Sequence[str] | None:
-        """The parts that the host has; None when it has no description, or another one."""
+        """Return the parts that the host has; None when its description is missing or different."""
         arguments = {"state": "known", self._folder: self._remote, **self._owner}
         try:
             answer = self._execute_module(module_name=self._module, module_args=arguments, task_vars=self._vars)
@@ -98,7 +97,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         if answer.get("unreachable"):
             reconnect(self._connection)
             raise Cut(str(answer.get("msg", "unreachable")))
-        # A description that was cut short cannot be read; it is sent again like one that is missing.
+        # A truncated description cannot be read; it is uploaded again like a missing one.
         if answer.get("failed") or answer.get("description_sha256") != sha256_of(self._local / self._kind.description):
             return None
         if answer.get("no_space"):

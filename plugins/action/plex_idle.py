@@ -1,6 +1,6 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Action of plex_idle: looks by short module calls until the moment is there, as module_utils/plex/moment decides."""
+"""Action plugin of plex_idle: observe with short module calls until module_utils/plex/moment allows the stop."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MODULE = "plexburst.core.plex_idle"
 TUNNEL = "plexburst.core.ssh_tunnel"
 CONNECTION = ("base_url", "token", "preferences_file", "timeout")
 ENDS = ("PlexUnauthorized", "TokenMissing", "LibraryMissing")
-"""The errors that looking again does not cure."""
+"""Errors that a retry cannot fix."""
 
 
 class Ended(Exception):
-    """The waiting has no sense any more; the argument is the task's result."""
+    """The waiting cannot succeed any more; the argument is the task's result."""
 
     def __init__(self, result: dict[str, Any]) -> None:
         super().__init__(str(result.get("msg", "")))
@@ -29,11 +29,11 @@ class Ended(Exception):
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
     """plexburst.core.plex_idle"""
 
-    _supports_async = False  # it shows who is waited for while it waits
+    _supports_async = False  # it shows progress while it waits
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Look until the moment is there."""
+        """Observe until the server may be stopped."""
         super().run(tmp, task_vars)
         self._vars = task_vars or {}
         _spec, self._given = self.validate_argument_spec(
@@ -96,15 +96,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                     "failed": True,
                     "changed": False,
                     "msg": f"Expected home's Plex to be {wanted} as when the snapshot was taken, found "
-                    f"{found['version']}: it was updated meanwhile, and its database may have another schema. Home "
+                    f"{found['version']}. Plex was updated meanwhile, so its database may have another schema. Home "
                     "keeps its database.",
-                    "advice": "Run the sync again from home as it is now.",
+                    "advice": "Run the sync again with the new version.",
                 }
             )
         return moment.Seen([entry["words"] for entry in found["busy"]])
 
     def _again(self, found: dict[str, Any]) -> str:
-        """Why it could not be looked; a tunnel that has died is opened again, at the port it had."""
+        """Return why the observation failed; a dead tunnel is opened again at the same port."""
         words = str(found.get("msg", "no message")).splitlines()[0]
         tunnel = self._given["tunnel"]
         if found.get("error") != "PlexUnreachable" or not tunnel:
@@ -117,8 +117,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                 {
                     "failed": True,
                     "changed": False,
-                    "msg": f"The tunnel to home was lost, and is now at {opened.get('base_url')} instead of "
-                    f"{self._given['base_url']}, for its port was taken meanwhile. Nothing was stopped or changed.",
+                    "msg": f"The tunnel to home was lost and reopened at {opened.get('base_url')} instead of "
+                    f"{self._given['base_url']}, because its port was taken meanwhile. Nothing was stopped or changed.",
                     "advice": self._given["in_vain"],
                 }
             )
@@ -137,6 +137,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         return {
             "failed": True,
             "changed": False,
-            "msg": f"This was not the moment to stop home's Plex: {words.rstrip('.')}. Nothing was stopped or changed.",
+            "msg": f"Home's Plex cannot be stopped now: {words.rstrip('.')}. Nothing was stopped or changed.",
             "advice": self._given["in_vain"],
         }

@@ -26,25 +26,25 @@ class ActionModule(WatchedAction):
     _there = ""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Read what is expected before anything is started."""
+        """Read the expected files before the scan starts."""
         try:
             self._expected = self._read_expected()
         except (OSError, TypeError, ValueError) as error:
             return {
                 "failed": True,
-                "msg": f"expected_file {self._task.args['expected_file']} cannot be used: {error}. It is the audit "
-                "that plex_db_paths writes, or a JSON object of lists of files by title or id of the library.",
+                "msg": f"expected_file {self._task.args['expected_file']} cannot be used: {error}. Expected the audit "
+                "of plex_db_paths, or a JSON object of lists of files by title or id of the library.",
             }
         return super().run(tmp, task_vars)
 
     def _read_expected(self) -> dict[str, list[str]]:
-        """Files by the title and by the id of their library."""
+        """Return the files by title and by id of their library."""
         path = self._task.args.get("expected_file")
         if not path:
             return {}
         held = json.loads(Path(str(path)).expanduser().read_text(encoding="utf-8"))
         if not isinstance(held, dict):
-            raise TypeError(f"it holds a {type(held).__name__}")
+            raise TypeError(f"it contains a {type(held).__name__}")
         if not isinstance(held.get("sections"), list):
             return {str(key): [str(name) for name in files] for key, files in held.items()}
         found: dict[str, list[str]] = {}
@@ -53,7 +53,7 @@ class ActionModule(WatchedAction):
         return found
 
     def _arguments(self, step: str) -> dict[str, Any]:
-        """The module gets the path on its own machine, and only for the steps that look into it."""
+        """Return the module's arguments, with the file's path on its machine for the steps that read it."""
         args = {key: value for key, value in super()._arguments(step).items() if key != "expected_file"}
         return {**args, "expected_file": self._there} if step in ("missing", "paths") else args
 
@@ -65,7 +65,7 @@ class ActionModule(WatchedAction):
         outcome: watch.Outcome,
         recent: list[Sample],
     ) -> tuple[watch.Outcome, list[Sample]]:
-        """Scan what is missing by path, then with force; what a step cannot start is its failure, in words."""
+        """Scan missing files by path, then with force; a step that cannot start is reported as its failure."""
         section = result["section"]
         files = self._expected.get(str(section["id"])) or self._expected.get(section["title"])
         repeated = bool(self._task.args.get("since"))
@@ -86,7 +86,7 @@ class ActionModule(WatchedAction):
                     break
                 found = self._module("missing")
             if found.get("failed"):
-                told["problem"] = found.get("msg", "the missing files could not be looked up")
+                told["problem"] = found.get("msg", "the missing files could not be determined")
                 break
             told[name] = len(found["missing"])
             told.setdefault("folders", found["folders"])
@@ -100,12 +100,12 @@ class ActionModule(WatchedAction):
             Display().warning(
                 f"{len(left)} of {told['expected']} files of {section['title']} are on the remote but not in the "
                 f"library after every scan, the first: {left[0]}. All are in {told['file'] or 'the task result'}; "
-                "Plex leaves out what it cannot read or take for media."
+                "Plex ignores files that it cannot read or that are not media."
             )
         return outcome, recent
 
     def _bring(self, files: list[str]) -> None:
-        """Put the list where the module runs; as an argument it would come back with every result."""
+        """Copy the list to the module's machine; as an argument it would be returned with every result."""
         shell = self._connection._shell
         if shell.tmpdir is None:
             self._make_tmp_path()
@@ -116,11 +116,11 @@ class ActionModule(WatchedAction):
     def _more(
         self, step: str, plan: dict[str, Any], profile: profiles.Profile, recent: list[Sample], missing: int
     ) -> tuple[watch.Outcome | None, list[Sample], str]:
-        """One further scan, watched; the problem when it could not be started.
+        """Run and watch one further scan; returns the problem if it could not be started.
 
-        A scan of a few folders may be over before anybody sees it: no sign of life is no failure here, the files tell.
+        A scan of a few folders may end before it is seen, so missing activity is not a failure; the files are checked.
         """
-        how = "by path" if step == "paths" else "with force, as nothing else found them"
+        how = "by path" if step == "paths" else "with force, because other scans did not find them"
         Display().display(
             f"[{self._task_host()}] scan {plan['title']}: {missing} expected files are missing; scanned {how}"
         )

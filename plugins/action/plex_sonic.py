@@ -17,9 +17,9 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import 
 
 SHOWN = 200
 ANOTHER_WAY = ("not_started", "no_progress", "queue_empty_incomplete")
-"""Verdicts after which another way of starting may help; a dead mount or failing tracks are not cured by one."""
+"""Verdicts after which another way of starting may help; not a dead mount or failing tracks."""
 FORECAST_LOOKS = 15
-"""The forecast comes after so many of the profile's intervals, at most after half an hour."""
+"""Number of the profile's intervals until the forecast, at most half an hour."""
 
 
 class ActionModule(WatchedAction):
@@ -33,7 +33,7 @@ class ActionModule(WatchedAction):
         self._forecast: dict[str, Any] | None = None
 
     def _look(self, plan: Mapping[str, Any], profile: profiles.Profile, batch: list[Sample]) -> None:
-        """Say once, early, how long it will take, what it will cost and what limits it."""
+        """Print once, early, a forecast of duration, cost and bottleneck."""
         if plan["task"] != "sonic" or self._forecast is not None:
             return
         self._seen.extend(batch)
@@ -54,14 +54,14 @@ class ActionModule(WatchedAction):
         outcome: watch.Outcome,
         recent: list[Sample],
     ) -> tuple[watch.Outcome, list[Sample]]:
-        """The other ways in turn, each once; then, when asked, the failed tracks once more."""
+        """Try the other ways once each; then, with the option, the failed tracks again."""
         ways: list[dict[str, Any]] = [self._told(sonic.BUTLER, outcome)]
         result["ways"] = ways
         fewer = replace(profile, restarts=min(1, profile.restarts))
         for way in sonic.WAYS[1:]:
             if outcome.verdict.state != verdict.STALLED or outcome.verdict.reason not in ANOTHER_WAY:
                 break
-            self._say(plan, f"{outcome.verdict.reason.replace('_', ' ')}; another way is tried: {way}")
+            self._say(plan, f"{outcome.verdict.reason.replace('_', ' ')}; trying another way: {way}")
             later, recent = self._again(way, fewer, recent, ways)
             outcome = later or outcome
         if outcome.verdict.reason in ("tracks_failing", "queue_empty_incomplete") and boolean(
@@ -75,7 +75,7 @@ class ActionModule(WatchedAction):
     def _again(
         self, way: str, profile: profiles.Profile, recent: list[Sample], ways: list[dict[str, Any]]
     ) -> tuple[watch.Outcome | None, list[Sample]]:
-        """Start in one way and watch; what cannot be started is told and gives no outcome."""
+        """Start in one way and watch; a way that cannot be started is reported and has no outcome."""
         started = self._module("way", way=way)
         if started.get("failed") or "watch" not in started:
             ways.append({"way": way, "problem": str(started.get("msg", "it could not be started"))})
@@ -92,7 +92,7 @@ class ActionModule(WatchedAction):
         outcome: watch.Outcome,
         recent: list[Sample],
     ) -> tuple[watch.Outcome, list[Sample]]:
-        """Refresh the albums of what is left, wait until that is over, and analyse once more."""
+        """Refresh the albums of the remaining tracks, wait for the end, and analyse again."""
         asked = self._module("retry")
         if asked.get("failed"):
             result["retried"] = {"problem": str(asked.get("msg", "the albums could not be refreshed"))}
@@ -104,12 +104,12 @@ class ActionModule(WatchedAction):
         return later or outcome, recent
 
     def _advice(self, outcome: watch.Outcome) -> str:
-        """A Sonic analysis that does not get on need not keep the rest from coming home."""
+        """Return advice for a stalled Sonic analysis, which need not block the other results."""
         if outcome.verdict.reason not in ANOTHER_WAY:
             return super()._advice(outcome)
         return (
-            "Look for the lines of Plex Music Analyzer in Plex's log (logs/ of the run folder) and at the library's "
-            "own switch 'Analyze audio tracks for sonic features'; plexburst_skip_sonic=true brings all else home."
+            "Check the lines of Plex Music Analyzer in Plex's log (logs/ of the run folder), and the library's own "
+            "switch 'Analyze audio tracks for sonic features'. Set plexburst_skip_sonic=true to run without Sonic."
         )
 
     @staticmethod

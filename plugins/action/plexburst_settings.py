@@ -1,6 +1,6 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Action of plexburst_settings: every ``plexburst_*`` variable, typed and checked, before anything else happens."""
+"""Action plugin of plexburst_settings: check all ``plexburst_*`` variables and return them typed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
-    """Reads settings.yml of the project and the task's variables; changes nothing."""
+    """Read the project's settings.yml and the task's variables; changes nothing."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
@@ -39,8 +39,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                 given[name] = self._templar.template(variables[name])
             except AnsibleError as error:
                 unknown.setdefault(str(error), []).append(name)
-        # Many settings may hang on one file, as the sandbox's all do: its absence is one problem.
-        problems = [f"{', '.join(names)} cannot be worked out: {error}" for error, names in unknown.items()]
+        # Many settings may look up one file, as in the sandbox; a missing file is reported once.
+        problems = [f"{', '.join(names)} cannot be templated: {error}" for error, names in unknown.items()]
         try:
             settings = resolve(
                 load_spec(PROJECT / "settings.yml"),
@@ -59,7 +59,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                 "failed": True,
                 "changed": False,
                 "problems": problems,
-                "msg": f"{count} not right:\n" + "\n".join(f"- {problem}" for problem in problems),
-                "advice": "Mend them in the inventory's group_vars or after -e; README explains every setting.",
+                "msg": f"{count} invalid:\n" + "\n".join(f"- {problem}" for problem in problems),
+                "advice": "Fix them in group_vars or with -e; README describes every setting.",
             }
         return {"changed": False, "settings": settings, "ansible_facts": {"run_settings": settings}}

@@ -1,6 +1,6 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Action of run_begin: the run's id, its folder and its lock."""
+"""Action plugin of run_begin: create the run id, folder and lock."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         runs_dir = Path(arguments["runs_dir"])
         run_id = arguments["run_id"] or new_run_id()
         if arguments["existing"] and not arguments["run_id"]:
-            return {"failed": True, "msg": "existing needs run_id: which run is to be continued?"}
+            return {"failed": True, "msg": "existing needs run_id. Set it to the run to continue."}
         check = bool(self._task.check_mode)
         try:
             check_run_id(run_id)

@@ -1,6 +1,6 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Action of run_failed: a rescued failure is recorded with cause and next step, so that it cannot pass as success."""
+"""Action plugin of run_failed: record a rescued failure with cause and next step, so that the run fails."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         failed_result = arguments["result"] or variables.get("ansible_failed_result") or {}
         message = arguments["reason"] or (failure_message(failed_result) if failed_result else "")
         if not message:
-            return {"failed": True, "changed": False, "msg": "Outside a rescue, run_failed needs a reason."}
+            return {"failed": True, "changed": False, "msg": "Outside a rescue, run_failed needs the option reason."}
         try:
             masker = Masker(secrets_of(variables.get("run_settings") or {}, os.environ))
         except (OSError, ValueError) as error:
-            # Recording the failure matters more; what a file that cannot be read holds cannot have been shown either.
+            # Recording the failure is more important; secrets of an unreadable file cannot have been shown either.
             masker = Masker()
-            display.warning(f"Secrets of this run cannot all be masked in its events: {error}")
+            display.warning(f"Some secrets of this run cannot be masked in its events: {error}")
         failure = {
             "phase": arguments["phase"] or str(self._templar.template(variables.get("plexburst_phase") or "run")),
             "host": arguments["host"] or str(variables.get("inventory_hostname", "localhost")),

@@ -1,6 +1,6 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Action of run_record: what the run's summary will say is written down as soon as it is known."""
+"""Action plugin of run_record: record values of the run's summary as soon as they are known."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Action of run_result: the last play's only task. The playbook fails here unless everything is good."""
+"""Action plugin of run_result: the last play's only task, which fails the playbook if the run failed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Show what came of the run; fail with the recorded failure, its next step and where the report is."""
+        """Show the result of the run; fail with the recorded failure, its next step and the report's path."""
         super().run(tmp, task_vars)
         _spec, arguments = self.validate_argument_spec(argument_spec={"run_dir": {"type": "path"}})
         run_dir = arguments["run_dir"] or (task_vars or {}).get("run_dir")
@@ -33,7 +33,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                 "failed": True,
                 "changed": False,
                 "msg": (
-                    "No run was begun, so nothing was done. Run the playbook whole, without --limit, --tags "
+                    "The run was not started, so nothing was done. Run the whole playbook, without --limit, --tags "
                     "and --start-at-task."
                 ),
             }
@@ -45,8 +45,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                     "failed": True,
                     "changed": False,
                     "msg": (
-                        "The callback plugin plexburst is not active, so failures went unrecorded and the "
-                        "result is unknown. It must be in callback_plugins/ next to the playbook."
+                        "The callback plugin plexburst is not active, so failures were not recorded and the "
+                        "result is unknown. Put it into callback_plugins/ next to the playbook."
                     ),
                 }
             folder.append_event("result_checked")

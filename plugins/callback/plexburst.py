@@ -1,9 +1,9 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Records a run: phases, failures, the console, and at the end its summary and report. Tells a person how it goes.
+"""Record a run: phases, failures, console, summary and report. Print its progress.
 
-A callback runs in ansible-playbook's main process. It sees what no task can tell: a host that became unreachable, a
-play that found no host.
+A callback runs in ansible-playbook's main process, so it also sees what tasks cannot report: a host that became
+unreachable, a play without hosts.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ version_added: 0.1.0
 author: plexburst contributors (@plexburst)
 description:
   - Is loaded from C(callback_plugins/) next to the playbook; nothing has to be configured.
-  - Wakes up only for playbooks that have a play with the variable C(plexburst_phase); others are not touched.
+  - Is active only for playbooks that have a play with the variable C(plexburst_phase).
   - Refuses C(--limit), C(--tags), C(--skip-tags) and C(--start-at-task) for such a playbook, because they would skip
-    its guards and the release of the instance, and end with exit code 0.
+    its checks and the release of the instance, and end with exit code 0.
   - Writes C(events.jsonl), C(logs/console.log), C(summary.json) and C(report.html) of the run folder that
     M(plexburst.core.run_begin) made; all with mode 0600 and with secrets masked.
   - In check mode the run folder is a temporary one, which is removed at the end.
   - Without C(-v), C(--diff) and C(--step), and unless a stdout callback was chosen, the default output goes to
     C(logs/console.log) only. What is shown instead are the phases with their times, progress (in place on a
-    terminal, line by line elsewhere), what M(ansible.builtin.debug) tasks say, warnings, and every failure.
+    terminal, line by line elsewhere), messages of M(ansible.builtin.debug) tasks, warnings, and every failure.
 """
 
 import json
@@ -58,7 +58,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.run_summary import 
 )
 
 BAD_OPTIONS = 5
-"""ansible-playbook's own exit code for options that make no sense."""
+"""ansible-playbook's exit code for invalid options."""
 
 _GATHERING = frozenset({"gather_facts", "ansible.builtin.gather_facts", "setup", "ansible.builtin.setup"})
 _DEBUG = frozenset({"debug", "ansible.builtin.debug"})
@@ -69,7 +69,7 @@ def _is_action(action: str, name: str) -> bool:
 
 
 class Phase:
-    """The phase that is going on; ``ran`` says that a task did something in it."""
+    """The current phase; ``ran`` is true once a task was executed in it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -79,7 +79,7 @@ class Phase:
         self.failed = False
 
     def ended(self) -> dict[str, Any]:
-        """The fields of its event."""
+        """Return the fields of the phase's event."""
         status = "failed" if self.failed else "succeeded" if self.ran else "skipped"
         return {
             "phase": self.name,
@@ -90,7 +90,7 @@ class Phase:
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no types
-    """The recorder; idle until a playbook of ours is seen."""
+    """The recorder; inactive until a plexburst playbook starts."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "notification"
@@ -113,10 +113,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
         self._console = Console(self._masker)
         self._narrator = Narrator(self._console)
 
-    # What Ansible calls -------------------------------------------------------------------------------------
+    # Called by Ansible ------------------------------------------------------------------------------------
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
-        """Wake up for a playbook of ours, and refuse options that would run only a part of it."""
+        """Start recording for a plexburst playbook; refuse options that would run only a part of it."""
         self._ours = any("plexburst_phase" in play.get_vars() for play in playbook.get_plays())
         if not self._ours:
             return
@@ -131,7 +131,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
             self._console.quieten(output)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
-        """A play may begin a phase; plays that follow each other with the same name are one."""
+        """Begin the play's phase; consecutive plays with the same phase are one phase."""
         if not self._ours:
             return
         name = play.get_vars().get("plexburst_phase")
@@ -144,32 +144,32 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
             self._narrator.phase(self._phase.name, play.get_name())
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
-        """On a terminal, what is being done is seen."""
+        """Show the task's name on a terminal."""
         if self._ours:
             self._narrator.task(task.get_name())
 
     def v2_playbook_on_handler_task_start(self, task: Any) -> None:
-        """The same for a handler."""
+        """Show the handler's name on a terminal."""
         if self._ours:
             self._narrator.task(task.get_name())
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
-        """A phase in which something is done gets its header."""
+        """Show the phase's header when its first task runs."""
         if self._ours and str(task.action) not in _GATHERING:
             self._narrator.begin()
 
     def v2_runner_item_on_ok(self, result: Any) -> None:
-        """What a `debug` in a loop says."""
+        """Print the message of a `debug` task in a loop."""
         if self._ours and str(result.task.action) in _DEBUG:
             self._narrator.debug(result.result)
 
     def v2_playbook_on_no_hosts_remaining(self) -> None:
-        """All hosts of a play have failed."""
+        """Print that all hosts of a play have failed."""
         if self._ours:
             self._narrator.no_host_left()
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        """Something ran; run_begin and plexburst_settings tell where to write and what to mask."""
+        """Record that a task ran; run_begin and plexburst_settings return the run folder and the secrets to mask."""
         if not self._ours:
             return
         action = str(result.task.action)
@@ -188,12 +188,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
             self._narrator.debug(result.result)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        """A failure that nobody rescues is recorded here; a rescued one by run_failed, within its rescue."""
+        """Record a failure without a rescue; run_failed records a rescued failure, within the rescue."""
         if not self._ours:
             return
         self._ran()
         if _is_action(str(result.task.action), "run_result") and result.result.get("failure"):
-            self._told = True  # by its own lines
+            self._told = True  # in our own lines
             return
         message = failure_message(result.result)
         rescued = _is_rescued(result.task)
@@ -207,7 +207,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
             self._fail(result, message)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
-        """A lost host: no rescue and no later task of it will ever tell."""
+        """Record a lost host, because no rescue or later task of that host will run."""
         if not self._ours:
             return
         self._ran()
@@ -216,7 +216,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
         self._fail(result, message)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
-        """The end: summary, report, lock."""
+        """Write summary and report, and release the lock."""
         if not self._ours:
             return
         self._end_phase()
@@ -230,7 +230,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
             if self._temporary and self._folder is not None:
                 shutil.rmtree(self._folder.path)
 
-    # What follows from it -----------------------------------------------------------------------------------
+    # Internal ---------------------------------------------------------------------------------------------
 
     def _refuse_parts(self) -> None:
         given = context.CLIARGS
@@ -247,9 +247,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
         if not parts:
             return
         self._display.error(
-            f"{' and '.join(parts)} would skip guards of {self._playbook}.yml and the release of the instance, "
-            "so it is refused. Run the playbook whole; choose with settings instead, as in -e "
-            "plexburst_sections=Music, -e plexburst_skip_sonic=true.",
+            f"{' and '.join(parts)} would skip checks of {self._playbook}.yml and the release of the instance, "
+            "so it was not started. Run the whole playbook; select work with settings, such as -e "
+            "plexburst_sections=Music or -e plexburst_skip_sonic=true.",
             wrap_text=False,
         )
         sys.exit(BAD_OPTIONS)
@@ -259,7 +259,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
         self._run_id = str(result["run_id"])
         self._runs_dir = Path(result["runs_dir"])
         self._temporary = bool(result.get("temporary"))
-        # Events are written with the time at which they are appended; the run began when the playbook did.
+        # Events get the time at which they are appended, but the run began with the playbook.
         self._folder.append_event(
             "run_started", playbook=self._playbook, check=self._temporary, began_at=self._started_at
         )
@@ -272,7 +272,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible has no type
         try:
             self._masker.add(secrets_of(settings, os.environ))
         except (OSError, ValueError) as error:
-            self._display.warning(f"Secrets of this run cannot all be masked in its logs: {error}")
+            self._display.warning(f"Some secrets of this run cannot be masked in its logs: {error}")
 
     def _event(self, event: str, **fields: Any) -> None:
         if self._folder is None:
@@ -342,7 +342,7 @@ def _checked(summary: Mapping[str, Any]) -> list[str]:
     try:
         return schema_problems(summary)
     except ImportError:
-        return ["the Python package jsonschema is missing on the controller, so it could not be checked"]
+        return ["it was not checked, because the Python package jsonschema is missing on the controller"]
 
 
 def _json(summary: Mapping[str, Any]) -> str:
@@ -354,8 +354,9 @@ def _advice(result: Any, message: str) -> str:
 
 
 def _is_rescued(task: Any) -> bool:
-    """Whether the task stands in the `block` part of a block that has a `rescue`, at any depth (roles and includes in
-    between too).
+    """Return whether the task is in the `block` part of a block with a `rescue`, at any depth.
+
+    Roles and includes in between do not matter.
     """
     child, parent = task, task._parent
     while parent is not None:

@@ -1,8 +1,8 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""What the modules that speak to a Plex server say alike: written once, taken in by extends_documentation_fragment.
+"""Documentation shared by the modules that connect to a Plex server.
 
-The options' other half, the argument specs, is in module_utils/edge_plex.py; validate-modules compares the two.
+The argument specs of these options are in module_utils/edge_plex.py; validate-modules compares both.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ options:
     type: str
     required: true
   token:
-    description: The server owner's token. Give O(preferences_file) instead where the module runs beside the server.
+    description: The server owner's token. Use O(preferences_file) if the module runs on the server's machine.
     type: str
   preferences_file:
     description: Path of the server's C(Preferences.xml), or of a private copy, from which C(PlexOnlineToken) is read.
     type: path
   timeout:
-    description: Seconds that one request may take.
+    description: Timeout of one request in seconds.
     type: float
     default: 30.0
 """
@@ -33,11 +33,11 @@ options:
     LIBRARY = r"""
 options:
   database_dir:
-    description: Directory that holds C(com.plexapp.plugins.library.db) and its blobs database.
+    description: Directory with C(com.plexapp.plugins.library.db) and its blobs database.
     type: path
     required: true
   path_map:
-    description: Where paths that Plex knows lie on this machine. Without an entry a path is the same.
+    description: Where Plex's paths are on this machine. A path without an entry is the same.
     type: list
     elements: dict
     default: []
@@ -51,16 +51,16 @@ options:
         type: path
         required: true
   probe_count:
-    description: How many files of the section are read to prove that the mount is alive.
+    description: Number of files of the section to read when probing the mount.
     type: int
     default: 12
   probe_timeout:
-    description: Seconds that reading them may take altogether.
+    description: Maximum seconds for reading them.
     type: float
     default: 60.0
   max_missing_percent:
     description:
-      - More than this share of the probed files missing (of at least five) is a sick mount or a wrong O(path_map).
+      - Percentage of missing files (of at least five probed) above which the mount or O(path_map) is wrong.
     type: float
     default: 50.0
 """
@@ -78,11 +78,11 @@ options:
     WATCHED = r"""
 options:
   profile:
-    description: Monitoring profile, such as V(cloud_standard), V(cloud_intensive), V(local_quick) or V(sandbox).
+    description: Watch profile, such as V(cloud_standard), V(cloud_intensive), V(local_quick) or V(sandbox).
     type: str
     default: cloud_standard
   profile_overrides:
-    description: Single values of the profile to replace, in seconds, by name.
+    description: Values that override the profile, in seconds, by name.
     type: dict
     default: {}
   run_dir:
@@ -98,17 +98,17 @@ options:
     default: EUR
   checkpoint:
     description:
-      - When what was reached is brought to safety while the work goes on, and where to. Needs O(run_dir).
-      - C(minutes) and C(tracks), whichever comes first, counted from the last checkpoint; V(0) means never by that.
-        C(dir) and C(base_manifest) are the folder for checkpoints and the manifest of the pair that went out, on the
+      - Checkpoints during the task, and their folders. Needs O(run_dir).
+      - C(minutes) and C(tracks) since the last checkpoint, whichever comes first; V(0) disables one.
+        C(dir) and C(base_manifest) are the folder for checkpoints and the manifest of the base pair, on the
         controller; C(work_dir) and C(base_dir) a folder and that pair on the machine; C(plex_version) is the server's;
         C(about) is kept with each checkpoint.
-      - One that fails is told, counted in the run's folder and tried again later; it does not fail the task. None is
-        made while a library is scanned. After an analysis that failed there is one in any case.
+      - A failed checkpoint is reported, counted in the run folder and tried again later; it does not fail the task.
+        None is created during a scan. After a failed analysis there is one in any case.
     type: dict
     default: {}
   settle:
-    description: Wait afterwards until the server is calm (no activity, no worker, little CPU).
+    description: Wait afterwards until the server is idle (no activity, no worker, little CPU).
     type: bool
     default: true
 attributes:

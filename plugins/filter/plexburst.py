@@ -1,6 +1,6 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Filters of plexburst.core: thin wrappers over module_utils, and the guard that refuses half a run."""
+"""Filters of plexburst.core: thin wrappers of module_utils, and the check that refuses partial runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors impo
 
 
 def rclone_subset(text: str, remotes: list[str]) -> str:
-    """The part of an rclone.conf that the named remotes need; fails if it would not work on another machine."""
+    """Return the part of an rclone.conf for the named remotes; fails if it would not work on another machine."""
     try:
         sections = rclone_conf.subset(rclone_conf.parse(text), remotes)
     except rclone_conf.RcloneConfError as error:
@@ -30,7 +30,7 @@ def rclone_subset(text: str, remotes: list[str]) -> str:
 
 
 def rclone_mask(text: str, config: str) -> str:
-    """A message of rclone with every secret of the configuration replaced by asterisks."""
+    """Return a message of rclone with the configuration's secrets replaced by asterisks."""
     try:
         masked: str = rclone_conf.mask(text, rclone_conf.parse(config).values())
     except rclone_conf.RcloneConfError as error:
@@ -39,7 +39,7 @@ def rclone_mask(text: str, config: str) -> str:
 
 
 def rclone_result(json_log: str) -> dict[str, Any]:
-    """What an `rclone sync --use-json-log` did: counts, errors, and whether anything changed."""
+    """Return the result of `rclone sync --use-json-log`: counts, errors, and whether anything changed."""
     try:
         result = rclone_conf.copy_result(json_log)
     except rclone_conf.RcloneConfError as error:
@@ -57,7 +57,7 @@ def rclone_result(json_log: str) -> dict[str, Any]:
 
 
 def rclone_failures(results: list[dict[str, Any]], config: str, expect: str = "") -> list[str]:
-    """What went wrong in a loop of rclone commands (with --use-json-log), one sentence per remote, secrets masked.
+    """Return the failures in a loop of rclone commands (with --use-json-log), one sentence per remote, masked.
 
     :param results: the `results` of the task; the loop variable is a mount {remote, …} or a list that begins with one.
     :param config: the rclone.conf in use, for masking.
@@ -69,11 +69,11 @@ def rclone_failures(results: list[dict[str, Any]], config: str, expect: str = ""
             continue
         item = result.get(result.get("ansible_loop_var", "item"), {})
         remote = (item if isinstance(item, Mapping) else item[0])["remote"]
-        # A log without statistics is an answer of its own here (a listing has none, and an old rclone warns of a
-        # provider that it does not know): the exit code says whether something failed.
+        # A log without statistics is valid here (a listing has none, and an old rclone warns of an unknown provider);
+        # the exit code shows whether the command failed.
         log = result.get("stderr") or ""
         if result.get("rc") != 0:
-            cause = rclone_conf.cause(log) or str(result.get("msg") or "it said nothing").rstrip(".")
+            cause = rclone_conf.cause(log) or str(result.get("msg") or "no message").rstrip(".")
             sentences.append(
                 f"rclone could not read {remote} (exit code {result.get('rc')}): {cause}. Check the keys, "
                 "endpoint and bucket of that remote in the rclone.conf, on the controller with `rclone lsd`."
@@ -82,8 +82,8 @@ def rclone_failures(results: list[dict[str, Any]], config: str, expect: str = ""
             expect == "files" and rclone_conf.copy_result(log).seen == 0
         ):
             sentences.append(
-                f"{remote} is empty. Plex would take an empty folder for a library whose files were all deleted, so "
-                "this stops here; check the path behind the colon."
+                f"{remote} is empty. Plex would treat all files of the library as deleted, so the run stops. "
+                "Check the path after the colon."
             )
     return [rclone_mask(sentence, config) for sentence in sentences]
 
@@ -96,10 +96,10 @@ def media_volumes(mounts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def systemd_quote(value: Any) -> str:
-    """A value as one argument of a systemd command line: quoted, with `%`, `$`, `\\` and `"` made literal."""
+    """Return a value as one quoted argument of a systemd command line, with `%`, `$`, `\\` and `"` escaped."""
     text = str(value)
     if "\n" in text:
-        raise AnsibleFilterError("A line break cannot be part of a systemd command line.")
+        raise AnsibleFilterError("A systemd command line cannot contain a line break.")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{escaped}"'
 
@@ -189,7 +189,7 @@ def mapped_volumes(volumes: list[dict[str, Any]], mappings: list[dict[str, str]]
                 found.append({**volume, "host": volume["host"].rstrip("/") + below, "path": entry.target})
         elif not any(mapping.is_below(volume["path"], entry.source) for volume in volumes):
             raise AnsibleFilterError(
-                f"plexburst_indexer_path_mappings maps {entry.source!r}, which is in none of the folders of "
+                f"plexburst_indexer_path_mappings maps {entry.source!r}, which is not in any folder of "
                 f"plexburst_media ({', '.join(volume['path'] for volume in volumes)})."
             )
     return found
@@ -236,7 +236,7 @@ def docker_environment(environment: dict[str, Any]) -> list[str]:
 def run_group(run_id: str) -> str:
     """The inventory group of a run's indexer: `plexburst_run_<id>`, with underscores (group names have no dashes)."""
     if not isinstance(run_id, str) or not run_id.strip():
-        raise AnsibleFilterError("run_group needs a run id such as 20261122-071500-ab12; it was given nothing.")
+        raise AnsibleFilterError("run_group needs a run id such as 20261122-071500-ab12, but got none.")
     return "plexburst_run_" + run_id.strip().replace("-", "_")
 
 
@@ -244,20 +244,20 @@ def partial_run_reasons(cliargs: Mapping[str, Any]) -> list[str]:
     """The options of this ansible-playbook call that would skip part of the run, each with what it would skip."""
     reasons: list[str] = []
     if cliargs.get("subset"):
-        reasons.append(f"--limit {cliargs['subset']} leaves out the plays that release the instance and thaw home")
+        reasons.append(f"--limit {cliargs['subset']} skips the plays that release the instance and resume home")
     tags = [tag for tag in cliargs.get("tags") or () if tag != "all"]
     if tags:
-        reasons.append(f"--tags {','.join(sorted(tags))} runs only some tasks, without the guards")
+        reasons.append(f"--tags {','.join(sorted(tags))} runs only some tasks, without the checks")
     skipped = list(cliargs.get("skip_tags") or ())
     if skipped:
-        reasons.append(f"--skip-tags {','.join(sorted(skipped))} skips tasks, the guards perhaps among them")
+        reasons.append(f"--skip-tags {','.join(sorted(skipped))} skips tasks, perhaps also checks")
     if cliargs.get("start_at_task"):
-        reasons.append(f"--start-at-task '{cliargs['start_at_task']}' skips everything before it, the guards included")
+        reasons.append(f"--start-at-task '{cliargs['start_at_task']}' skips all tasks before it, including the checks")
     return reasons
 
 
 def whole_run(value: Any) -> Any:
-    """Return the input if the whole playbook runs; refuse with words if options would skip the guards or the release.
+    """Return the input if the whole playbook runs; fail if options would skip the checks or the release.
 
     Used in a play's `hosts:`, which is evaluated whatever the tags are; a task of its own could be skipped by the very
     options it is there to refuse.
@@ -265,8 +265,8 @@ def whole_run(value: Any) -> Any:
     reasons = partial_run_reasons(context.CLIARGS)
     if reasons:
         raise AnsibleFilterError(
-            "This playbook runs whole or not at all, because a part of it could leave a paid instance behind or home "
-            f"frozen: {'; '.join(reasons)}. Leave the option out (a job template's Limit and Tags fields as well). "
+            "This playbook cannot run in part, because that could leave a paid instance running or home's maintenance "
+            f"paused: {'; '.join(reasons)}. Remove the option (and a job template's Limit and Tags). "
             "To restrict the work, use plexburst_sections."
         )
     return value
@@ -281,10 +281,10 @@ def self_update(asked: Mapping[str, Any], container: str, version: str = "") -> 
     if asked.get("skipped"):
         return ""
     if asked.get("rc") != 0:
-        said = str(asked.get("stderr") or asked.get("msg") or "it said nothing").strip()
+        said = str(asked.get("stderr") or asked.get("msg") or "no message").strip()
         raise AnsibleFilterError(
-            f"Expected a container named {container} with home's Plex; docker says: {said}. `docker ps --all` at home "
-            "lists the names there are: give the right one as plexburst_home_container, and a login that may use it."
+            f"Expected a container named {container} with home's Plex; docker reports: {said}. Set "
+            "plexburst_home_container to a name of `docker ps --all` at home, and use a login that may run docker."
         )
     words: str = container_updates.warning(str(asked["stdout"]), container, version)
     return words

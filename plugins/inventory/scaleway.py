@@ -4,7 +4,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: scaleway
-short_description: Scaleway Instances as hosts, plexburst's own by default
+short_description: Scaleway Instances as hosts, by default those of plexburst
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
@@ -37,13 +37,13 @@ options:
     elements: str
     default: [plexburst]
   states:
-    description: Only Instances in one of these states, in the API's words. An empty list takes every state.
+    description: Only Instances in one of these states, as named by the API. An empty list takes every state.
     type: list
     elements: str
     default: [running]
   hostnames:
     description:
-      - What a host is named after; the first of these that the Instance has.
+      - Source of a host's name; the first of these that the Instance has.
       - V(name) is what plexburst's playbooks expect.
     type: list
     elements: str
@@ -59,7 +59,7 @@ options:
     default: 22
   config_file:
     description:
-      - The SDK's YAML configuration file. A relative path begins at the inventory file. A template is allowed.
+      - The SDK's YAML configuration file. A relative path is relative to the inventory file. A template is allowed.
       - Values of a file named here go before C(SCW_*) variables; otherwise the variables go first.
     type: str
   profile:
@@ -76,17 +76,17 @@ options:
     type: float
     default: 15.0
   attempts:
-    description: How often one request is tried.
+    description: Number of tries per request.
     type: int
     default: 4
   timeout:
-    description: Seconds for everything together.
+    description: Maximum seconds for all requests together.
     type: float
     default: 60.0
 """
 
 EXAMPLES = r"""
-# inventory/scaleway.yml: plexburst's living indexers
+# inventory/scaleway.yml: plexburst's active indexers
 plugin: plexburst.core.scaleway
 zones: [fr-par-1, nl-ams-1]
 

@@ -1,1 +1,1 @@
-"""plexburst: burst Plex indexing to the cloud and bring the database home."""
+"""plexburst: burst Plex indexing to the cloud and download the database to home."""

@@ -1,6 +1,6 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Makes the project's collection importable as ``ansible_collections.plexburst.core`` outside Ansible."""
+"""Make the project's collection importable as ``ansible_collections.plexburst.core`` outside Ansible."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
-"""The project's folder, when this package runs from a checkout."""
+"""The project's folder if this package runs from a checkout."""
 
 
 def make_importable() -> None:
-    """Put the checkout's ``collections`` on sys.path unless the collection is found already.
+    """Add the checkout's ``collections`` to sys.path unless the collection is already importable.
 
     Raises ModuleNotFoundError when it is neither installed nor in a checkout.
     """

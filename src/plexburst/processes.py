@@ -1,9 +1,9 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Ends what a run of ansible-playbook leaves running on this machine.
+"""End the processes that a stopped ansible-playbook leaves on this machine.
 
-ansible-runner stops a run by killing ansible-playbook's process group. The workers of ansible-core 2.19 have sessions
-of their own and live on: each would go on watching the indexer, for hours, with nobody to tell.
+ansible-runner stops a run by killing ansible-playbook's process group. The workers of ansible-core 2.19 have their own
+sessions and survive: each would continue to watch the indexer for hours.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 
 PROC = Path("/proc")
 MARK = "PLEXBURST_PRIVATE_FOLDER"
-"""In the environment of everything that a run starts: the private folder of that run, which no other has."""
+"""Environment variable of all processes of a run: the run's private folder, which is unique."""
 
 SECONDS = {signal.SIGTERM: 5.0, signal.SIGKILL: 5.0}
-"""How long a process has to end after each signal."""
+"""Seconds that a process has to end after each signal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,14 @@ class _Process:
 
 
 def end(private: Path, *, proc: Path = PROC) -> tuple[int, ...] | None:
-    """End every process of the run with that private folder: SIGTERM, and after 5 s SIGKILL.
+    """End all processes of the run with that private folder: SIGTERM, and after 5 s SIGKILL.
 
-    These are Ansible's main process, its workers and all in their sessions, and every ssh: tunnels, and the masters of
-    shared connections. What the run started for good on this machine (home's Plex, a mount, where a host of the
-    inventory is this machine) has a session of its own, and stays.
-    Returns the ids of those that did not end, in order; None where there is no /proc (macOS), so that nobody can tell
-    whose a process is.
+    These are Ansible's main process, its workers and the processes in their sessions, and all ssh processes: tunnels
+    and the masters of shared connections. Services that the run started on this machine (home's Plex or a mount, if a
+    host of the inventory is this machine) have their own session and stay.
+
+    Returns the ids of processes that did not end, in order; None without /proc (macOS), where the owner of a process
+    cannot be determined.
     """
     if not proc.joinpath("self", "environ").exists():
         return None
@@ -48,7 +49,7 @@ def end(private: Path, *, proc: Path = PROC) -> tuple[int, ...] | None:
         told: set[int] = set()
         while True:
             marked = _marked(private, proc)
-            # Kept from look to look: what a worker has started is in its session after the worker's end too.
+            # Kept between passes, because a worker's children stay in its session after the worker's end.
             sessions |= {process.session for process in marked if _is_ansible(process, private)}
             found = [process for process in marked if process.session in sessions or _is_ssh(process)]
             if not found:
@@ -70,19 +71,19 @@ def _marked(private: Path, proc: Path) -> list[_Process]:
     for folder in proc.iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
-        # Others' processes are theirs, and one that ended meanwhile is no process any more.
+        # Processes of other users cannot be read; a process may also end meanwhile.
         with suppress(PermissionError, FileNotFoundError, ProcessLookupError):
             words = tuple((folder / "cmdline").read_bytes().split(b"\0"))
             # The master of a shared connection writes its title over its environment: "ssh: SOCKET [mux]".
             if mark in (folder / "environ").read_bytes().split(b"\0") or words[0].startswith(b"ssh: " + below):
-                # The name, in parentheses, may hold anything; the session is the fourth word after it (proc(5)).
+                # The name in parentheses may contain anything; the session is the fourth field after it (proc(5)).
                 after = (folder / "stat").read_bytes().rpartition(b")")[2].split()
                 found.append(_Process(int(folder.name), int(after[3]), words))
     return sorted(found, key=lambda process: process.pid)
 
 
 def _is_ansible(process: _Process, private: Path) -> bool:
-    """The main process and its forks: only they name the private folder among their arguments."""
+    """Return whether it is the main process or a fork: only they have the private folder in their arguments."""
     return any(word.startswith(f"@{private}/".encode()) for word in process.words)
 
 

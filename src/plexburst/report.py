@@ -1,13 +1,13 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""A run's summary and report, from outside of Ansible.
+"""A run's summary and report, outside Ansible.
 
     python -m plexburst.report runs/latest          write report.html again
     python -m plexburst.report --check runs/latest  check summary.json against its schema
     python -m plexburst.report --schema             print the schema
 
-The callback plugin writes both at the end of every run; how is in the collection's module_utils (run_summary,
-run_report), because a controller such as AWX has the checkout, but not this package.
+The callback plugin writes both at the end of every run with the collection's module_utils (run_summary, run_report),
+because a controller such as AWX has the checkout but not this package.
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ __all__ = ["SCHEMA", "check_summary", "render_report", "schema_problems", "schem
 
 
 def schema_text() -> str:
-    """The content of docs/summary.schema.json."""
+    """Return the content of docs/summary.schema.json."""
     return json.dumps(SCHEMA, indent=2, ensure_ascii=False) + "\n"
 
 
 def check_summary(run_dir: Path) -> list[str]:
-    """How the run's summary.json differs from the schema, as sentences; raises OSError or ValueError when it cannot
-    be read.
+    """Return the differences between the run's summary.json and the schema, as sentences.
+
+    Raises OSError or ValueError when the summary cannot be read.
     """
     return schema_problems(json.loads((run_dir / "summary.json").read_text(encoding="utf-8")))
 
 
 def write_report(run_dir: Path) -> Path:
-    """Write report.html from the run's summary and events; its path.
+    """Write report.html from the run's summary and events; returns its path.
 
-    Raises OSError or ValueError when the summary cannot be read, RunFolderError when the folder is none.
+    Raises OSError or ValueError when the summary cannot be read, RunFolderError when it is not a run folder.
     """
     folder = RunFolder.open(run_dir)
     summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
@@ -57,8 +58,8 @@ def write_report(run_dir: Path) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 0 when all is well, 1 when the summary differs from its schema, 2 when there is none."""
-    parser = argparse.ArgumentParser(prog="python -m plexburst.report", description="A run's report.")
+    """Run the command line; returns 0, 1 when the summary differs from its schema, 2 without a summary."""
+    parser = argparse.ArgumentParser(prog="python -m plexburst.report", description="Write or check a run's report.")
     parser.add_argument("run_dir", nargs="?", type=Path, default=Path("runs/latest"))
     parser.add_argument("--check", action="store_true", help="check summary.json against its schema")
     parser.add_argument("--schema", action="store_true", help="print the schema")
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.check:
             problems = check_summary(given.run_dir)
-            sys.stdout.write("".join(f"{problem}\n" for problem in problems) or "summary.json fits its schema\n")
+            sys.stdout.write("".join(f"{problem}\n" for problem in problems) or "summary.json is valid\n")
             return 1 if problems else 0
         sys.stdout.write(f"{write_report(given.run_dir)}\n")
     except (OSError, ValueError, RunFolderError) as error:

@@ -1,14 +1,13 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Runs a playbook of the project from Python, through ansible-runner.
+"""Run a playbook of the project from Python, with ansible-runner.
 
     from plexburst.runner import run
     ended = run("delta_sync.yml", "inventory/sandbox", {"plexburst_sections": ["Music"]}, event_handler=print)
     print(ended.status, ended.summary["cost"])
 
-ansible-runner writes the whole environment and everything that happens into its folder; here that is a private
-temporary one, which is removed again. What is to be kept is in the run folder. No process of Ansible outlives its run
-(processes.py).
+ansible-runner writes the whole environment and all events to its folder, so a private temporary folder is used and
+removed. Results are in the run folder. All processes of a run are ended with it (processes.py).
 """
 
 from __future__ import annotations
@@ -37,24 +36,24 @@ make_importable()
 from ansible_collections.plexburst.core.plugins.module_utils.masking import Masker  # noqa: E402
 
 Event = dict[str, Any]
-"""An event as ansible-runner gives it; a progress line is one with ``event: verbose`` and the line in ``stdout``."""
+"""An event of ansible-runner; a progress line has ``event: verbose`` and the line in ``stdout``."""
 
 LOG = logging.getLogger(__name__)
 SOCKET_BYTES = 104 - len("/0123456789") - len(".0123456789abcdef")
-"""A socket's path ends at 104 bytes on some systems; Ansible adds a name to the folder, and ssh one while it binds."""
+"""A socket's path is limited to 104 bytes on some systems; Ansible and ssh append names to the folder."""
 
 CUT_SHORT = ("canceled", "timeout")
-"""How a run ends that was stopped: nothing of it came after that, so an instance may still be there."""
+"""Status of a stopped run: its later tasks did not run, so an instance may still exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A playbook that ended.
+    """The result of a playbook.
 
-    ``rc``: exit code of ansible-playbook, 254 when it was stopped. ``status``: ansible-runner's word (successful,
-    failed, canceled, timeout). ``run_dir`` and ``summary`` (summary.json): None when the run did not get that far.
-    ``released``: None unless the run was stopped; then whether reap.yml removed what it had made.
-    ``running``: ids of processes of the run that could not be ended; None where that cannot be seen (no /proc: macOS).
+    ``rc``: exit code of ansible-playbook, 254 when it was stopped. ``status``: ansible-runner's status (successful,
+    failed, canceled, timeout). ``run_dir`` and ``summary`` (summary.json): None when the run ended before these were
+    written. ``released``: None unless the run was stopped; then whether reap.yml removed its resources.
+    ``running``: ids of processes of the run that could not be ended; None if unknown (no /proc: macOS).
     """
 
     rc: int
@@ -76,14 +75,15 @@ def run(
     cancel: Callable[[], bool] | None = None,
     release: bool = True,
 ) -> Ended:
-    """Run a playbook to its end and tell how it went.
+    """Run a playbook and return its result.
 
-    ``playbook`` and ``inventory`` are paths, relative ones to the working directory or else to the project.
-    ``extravars`` are settings; a secret is never among them, only the path of a file that holds it (ValueError
-    otherwise). ``arguments`` are further ones for ansible-playbook, such as ``--check``. ``event_handler`` gets every
-    event as it happens. ``timeout`` in seconds; ``cancel`` is asked all the time whether to stop; in the main thread
-    SIGTERM and Ctrl-C stop the run as well. A stopped ansible-playbook runs nothing more, and its processes are ended;
-    with ``release`` what the run made in the cloud is then removed by reap.yml; home thaws with its next run.
+    ``playbook`` and ``inventory`` are paths, relative to the working directory or else to the project. ``extravars``
+    are settings and must not contain secrets, only paths of files with secrets (else ValueError). ``arguments`` are
+    further arguments of ansible-playbook, such as ``--check``. ``event_handler`` is called with each event. ``timeout``
+    in seconds; ``cancel`` is called repeatedly and returns whether to stop; in the main thread SIGTERM and Ctrl-C stop
+    the run as well. The processes of a stopped ansible-playbook are ended; with ``release``, reap.yml then removes the
+    run's cloud resources. Home's maintenance is resumed by the next run.
+
     Raises FileNotFoundError for a playbook or inventory that does not exist.
     """
     variables = _checked(extravars or {})
@@ -102,8 +102,8 @@ def _checked(extravars: Mapping[str, Any]) -> dict[str, Any]:
         text = f"{name}={json.dumps(value)}"
         if masker.text(text) != text:
             raise ValueError(
-                f"The variable {name} holds a secret. Expected the path of a file that holds it (mode 0600): "
-                "variables are seen in logs and by templates."
+                f"The variable {name} contains a secret. Expected the path of a file (mode 0600) that contains it, "
+                "because variables appear in logs and templates."
             )
     return dict(extravars)
 
@@ -132,7 +132,7 @@ def _run(
         data = event.get("event_data") or {}
         if event.get("event") == "runner_on_ok" and str(data.get("task_action", "")).endswith("run_begin"):
             run_dir = Path(data["res"]["run_dir"])
-        # False would keep ansible-runner from writing the event down, and nobody reads that.
+        # False would keep ansible-runner from writing the event to its folder, which is not used.
         return event_handler(event) if event_handler is not None else False
 
     with tempfile.TemporaryDirectory(prefix="plexburst-") as private, _signals_kept():
@@ -144,7 +144,7 @@ def _run(
                 private_data_dir=private,
                 playbook=str(playbook),
                 inventory=str(inventory),
-                # A file, not `extravars`: those would be seen in the list of processes.
+                # A file, because `extravars` would appear in the list of processes.
                 cmdline=shlex.join(["-e", f"@{given}", *arguments]),
                 envvars=_environment(Path(private)),
                 suppress_env_files=True,
@@ -158,23 +158,23 @@ def _run(
         rc, status = int(runner.rc), str(runner.status)
     if running is None and status in CUT_SHORT:
         LOG.warning(
-            "This system has no /proc, so processes that the stopped run left behind were not looked for. Look for "
-            "ansible-playbook in the list of processes and end it: it goes on watching."
+            "This system has no /proc, so the processes of the stopped run could not be found. End ansible-playbook in "
+            "the list of processes, because it continues to watch."
         )
     elif running:
-        LOG.warning("Processes of the run could not be ended: %s. End them by hand.", ", ".join(map(str, running)))
+        LOG.warning("Processes of the run could not be ended: %s. End them manually.", ", ".join(map(str, running)))
     return Ended(rc, status, run_dir, _summary(run_dir), running=running)
 
 
 def _environment(private: Path) -> dict[str, str]:
-    """What is set for ansible-playbook; its mark, and sockets of its own, tell which processes are this run's."""
+    """Return ansible-playbook's environment; its mark and its own sockets identify the run's processes."""
     variables = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         processes.MARK: str(private),
     }
     sockets = private / "ssh"
     if len(os.fsencode(sockets)) <= SOCKET_BYTES:
-        # Otherwise they are in Ansible's own folder, shared with others, and their masters end after an idle minute.
+        # By default they are in Ansible's folder, shared with other runs, and their masters end after an idle minute.
         variables["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(sockets)
     return variables
 
@@ -188,7 +188,7 @@ def _summary(run_dir: Path | None) -> dict[str, Any] | None:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """ansible-runner takes SIGTERM and SIGINT in the main thread and does not give them back."""
+    """Restore SIGTERM and SIGINT, which ansible-runner changes in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

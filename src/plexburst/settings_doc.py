@@ -1,6 +1,6 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""The README's table of settings, made from settings.yml: ``python -m plexburst.settings_doc``."""
+"""Generate the README's table of settings from settings.yml: ``python -m plexburst.settings_doc``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ END = "<!-- end of settings -->"
 
 
 def render_markdown(path: Path = PROJECT / "settings.yml") -> str:
-    """One table per group, in the order of the file."""
+    """Return the settings as Markdown, one table per group, in file order."""
     spec = load_spec(path)
     parts: list[str] = []
     for group, title in spec.groups.items():
@@ -30,11 +30,11 @@ def render_markdown(path: Path = PROJECT / "settings.yml") -> str:
 
 
 def replace_between_markers(text: str, table: str) -> str:
-    """``text`` with what stands between the two markers replaced; raises ValueError when a marker is missing."""
+    """Return ``text`` with ``table`` between the two markers; raises ValueError when a marker is missing."""
     before, begin, rest = text.partition(BEGIN)
     _old, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"The markers {BEGIN} and {END} must both be there, in this order.")
+        raise ValueError(f"Expected the markers {BEGIN} and {END}, in this order; at least one is missing.")
     return f"{before}{BEGIN}\n\n{table}\n{END}{after}"
 
 

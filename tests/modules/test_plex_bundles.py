@@ -108,13 +108,13 @@ def test_the_bundles_of_a_section_are_measured(indexer: dict[str, Any]) -> None:
     ("arguments", "words"),
     [
         ({"unchanged_since": "yesterday"}, "found 'yesterday'"),
-        ({}, "Expected the description of packed bundles at"),
+        ({}, "Expected the description of packed artwork at"),
     ],
 )
 def test_what_cannot_be_laid_is_told_in_a_sentence(tmp_path: Path, arguments: dict[str, Any], words: str) -> None:
     done = run_module("plex_bundles", merging(tmp_path, **arguments))
     assert done["failed"]
-    assert done["msg"].startswith("The bundles could not be merged. ")
+    assert done["msg"].startswith("The artwork could not be merged. ")
     assert words in done["msg"]
 
 

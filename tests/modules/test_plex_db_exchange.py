@@ -118,7 +118,7 @@ def test_a_cut_in_the_middle_is_waited_for_and_nothing_travels_twice(
         clock = Clock(server.start)
         assert work(clock.line(), tmp_path / folder, RUN, "base")[1].cuts == 1
         assert moved == ["patch.json", *(part.name for part in made.parts)]
-        cut = [words for words in clock.said if "the line is cut, tried again in 1 s" in words]
+        cut = [words for words in clock.said if "connection lost, next try in 1 s" in words]
         assert len(cut) == 1
         assert "connection refused" in cut[0]
         moved.clear()
@@ -137,7 +137,7 @@ def test_a_line_that_stays_cut_is_given_up_and_gone_on_with_later(
         copy(source, target, failed)
 
     exchange._copy = cut_for_good  # type: ignore[method-assign]
-    with pytest.raises(Cut, match=r"nothing arrived for \d+ s .*connection refused.*2 parts are safe"):
+    with pytest.raises(Cut, match=r"no progress for \d+ s .*connection refused.*2 parts are transferred"):
         exchange.get(Clock().line(patience=2.0), tmp_path / "here", RUN, "result")
     server.start()
     done = server.exchange().get(Clock().line(), tmp_path / "here", RUN, "result")[1]
@@ -151,7 +151,7 @@ def test_what_was_damaged_there_is_put_there_again(server: Server, made: patch.P
     content, status = bytearray(bad.read_bytes()), bad.stat()
     content[20_000] ^= 1
     bad.write_bytes(content)
-    with pytest.raises(PlexDatabaseError, match=r"000\d-.* arrived damaged or cut short in each of 3 attempts"):
+    with pytest.raises(PlexDatabaseError, match=r"000\d-.* arrived damaged or incomplete in each of 3 attempts"):
         exchange.get(Clock().line(), tmp_path / "here", RUN, "result")
     done = exchange.put(Clock().line(), tmp_path / "there", RUN, "result")[1]
     assert (done.parts, done.there) == (1, len(made.parts) - 1)
@@ -169,7 +169,7 @@ def test_an_object_that_is_gone_is_missed_before_anything_travels(
     assert gone.code == 0
     held = exchange.held(RUN, "result")
     assert (held.complete, len(held.missing)) == (False, 1)
-    with pytest.raises(PlexDatabaseError, match=r"1 parts of .*/result are not in the exchange"):
+    with pytest.raises(PlexDatabaseError, match=r"1 parts of .*/result are missing or incomplete in the relay"):
         exchange.get(Clock().line(), tmp_path / "here", RUN, "result")
     assert not (tmp_path / "here").exists()
 
@@ -182,13 +182,13 @@ def test_another_patch_takes_the_place_of_the_first_whole(server: Server, made: 
     exchange.put(Clock().line(), tmp_path / "second", RUN, "result")
     assert len(server.objects()) == len(second.parts) + 1 < len(made.parts) + 1
     assert exchange.get(Clock().line(), tmp_path / "here", RUN, "result")[0] == second
-    with pytest.raises(PlexDatabaseError, match="is not what was put there"):
+    with pytest.raises(PlexDatabaseError, match="is not the uploaded one"):
         exchange.get(Clock().line(), tmp_path / "here", RUN, "result", description_of(tmp_path / "there"))
 
 
 def test_another_passphrase_finds_nothing_and_says_why(server: Server, made: patch.Patch, tmp_path: Path) -> None:
     server.exchange().put(Clock().line(), tmp_path / "there", RUN, "result")
-    with pytest.raises(PlexDatabaseError, match="cannot be decrypted: was it put there with another passphrase"):
+    with pytest.raises(PlexDatabaseError, match=r"cannot be decrypted\. Use the passphrase of the upload"):
         server.exchange("another passphrase").get(Clock().line(), tmp_path / "here", RUN, "result")
 
 

@@ -65,10 +65,10 @@ def test_check_mode_makes_nothing(both: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ({"base": ""}, "no base was named"),
+        ({"base": ""}, "no base was given"),
         ({"base": "/nowhere"}, "there is no complete base in /nowhere"),
-        ({"other_base": {}}, "the other end holds no base"),
-        ({"other_base": {building.LIBRARY: {"size": 1, "sha256": "0"}}}, "is not the one that the other end holds"),
+        ({"other_base": {}}, "the other end has no base"),
+        ({"other_base": {building.LIBRARY: {"size": 1, "sha256": "0"}}}, "differs from the other end's base"),
     ],
 )
 def test_the_whole_pair_travels_when_the_bases_differ_and_says_why(
@@ -98,7 +98,7 @@ def test_a_wrong_base_is_told_from_other_failures(both: Path, tmp_path: Path) ->
     arguments = {"state": "applied", "patch": str(tmp_path / "patch"), "result": str(tmp_path / "out")}
     wrong = run_module("plex_db_patch", {**arguments, "base": str(both / "result")})
     assert (wrong["failed"], wrong["wrong_base"]) == (True, True)
-    assert "the whole pair must travel" in wrong["msg"]
+    assert "Transfer the whole pair" in wrong["msg"]
     next((tmp_path / "patch").glob("0000-*")).write_bytes(b"short")
     cut = run_module("plex_db_patch", {**arguments, "base": str(both / "base")})
     assert (cut["failed"], cut["wrong_base"]) == (True, False)

@@ -154,7 +154,7 @@ def test_the_task_says_for_whom_it_waits_and_goes_on_when_it_is_quiet_or_ends_in
     lines = []
     for line in running.stdout:
         lines.append(line)
-        if "[home] wait for the moment: " in line:
+        if "[home] wait to stop home's Plex: " in line:
             plex.faults()
     assert running.wait(60) == 0, "".join(lines)
     updated, in_vain, waited = json.loads(kept.read_text())
@@ -164,7 +164,7 @@ def test_the_task_says_for_whom_it_waits_and_goes_on_when_it_is_quiet_or_ends_in
     assert f"watches '{title}' on Living room" in in_vain["msg"]
     assert "Nothing was stopped" in in_vain["msg"]
     assert in_vain["advice"] == "install.yml goes on."
-    told = next(line for line in lines if "[home] wait for the moment: " in line)
+    told = next(line for line in lines if "[home] wait to stop home's Plex: " in line)
     assert f"Administrator watches '{title}' on Living room" in told
     assert not waited.get("failed"), lines
     assert waited["looks"] >= 2

@@ -158,7 +158,7 @@ def test_a_mount_that_is_dead_only_for_plex_is_proved_by_what_it_trashed(plex: S
     plex.faults(mount_dead=True)
     _, output, (result,) = play(plex, [watched(plex, "plex_scan", section="Movies")])
     assert result["failed"], output
-    assert "although they can be read" in result["msg"]
+    assert "but are readable" in result["msg"]
     assert result["trashed_but_readable"]
 
 
@@ -452,9 +452,9 @@ def test_a_checkpoint_that_cannot_be_made_is_told_and_does_not_end_the_work(plex
     assert result["watched"]["state"] == "complete"
     assert "no checkpoint: Expected the manifest of a snapshot at " in " ".join(output.split())
     assert run.state()["checkpoint"]["failed"] == 1
-    assert "manifest.json, found no such file" in run.state()["checkpoint"]["problem"]
+    assert "manifest.json, but the file does not exist" in run.state()["checkpoint"]["problem"]
     _, output, (result,) = play(
         plex, [watched(plex, "plex_scan", section="Music", **checkpointed(plex, run.path, tracks="x"))]
     )
     assert result["failed"]
-    assert "`checkpoint` cannot be used" in result["msg"]
+    assert "`checkpoint` is invalid" in result["msg"]

@@ -67,7 +67,7 @@ def test_what_cannot_be_used_is_told_but_not_what_is_older_than_the_one_that_is(
         },
     )
     assert refused["resume"] == {}
-    assert refused["refused"] == [f"The checkpoint of run {RUN_A} is not used. It is of another home."]
+    assert refused["refused"] == [f"The checkpoint of run {RUN_A} is not used. It belongs to another home."]
     old = world.begin("20261101-000000-0000")
     lost = Indexer(world, old, machine_identifier="another")
     lost.analyses(5)

@@ -72,7 +72,7 @@ def test_documentation_and_argument_specs_say_the_same(tmp_path: Path) -> None:
 
 LOCK = """\
   lock:
-    description: Take the lock; V(false) is for playbooks that only look.
+    description: Take the lock. V(false) is for playbooks that only read.
     type: bool
     default: true
 """

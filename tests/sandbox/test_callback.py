@@ -216,7 +216,7 @@ def _born() -> str:
 def test_a_part_of_a_run_is_refused_in_words(stage: Stage, part: tuple[str, str]) -> None:
     ended = stage.play(play("work", "localhost", NOTE), *part)
     assert ended.code == 5
-    assert f"{part[0]} would skip guards" in ended.output
+    assert f"{part[0]} would skip checks" in ended.output
     assert "PLAY [" not in ended.output
 
 
@@ -232,7 +232,7 @@ def test_a_template_that_cannot_be_worked_out_is_one_problem(stage: Stage) -> No
     ended = stage.play("", *(word for value in given for word in ("-e", value)))
     assert ended.code == 2
     assert "One setting is not right" in ended.output
-    assert "plexburst_image, plexburst_media, plexburst_zone cannot be worked out" in ended.output
+    assert "plexburst_image, plexburst_media, plexburst_zone cannot be templated" in ended.output
 
 
 def test_extra_vars_and_templates_are_understood(stage: Stage) -> None:

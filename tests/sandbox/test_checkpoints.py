@@ -174,7 +174,7 @@ def test_its_newest_checkpoint_is_kept_and_the_advice_says_so(story: Story) -> N
     assert told["made"] >= 2, "one after the scan, one within Sonic"
     assert f"Checkpoint {told['made']} of " in story.lost_summary["failure"]["advice"]
     assert "delta_sync.yml goes on from it" in story.lost_summary["failure"]["advice"]
-    assert "safe on the controller" in story.lost.output
+    assert "downloaded to the controller" in story.lost.output
     assert story.saved.keys() > story.had.keys()
 
 

@@ -71,7 +71,7 @@ def test_the_pair_goes_out_and_the_result_comes_home_after_the_indexer_is_gone(s
     way.work()
     told = way.play("store")
     assert way.code == 0, told[-3000:]
-    assert "the difference, " in told
+    assert "the delta, " in told
     indexed = rows(way.live)
     way.machine.stop()
     assert not (way.root / "result").exists()
@@ -87,7 +87,7 @@ def test_the_pair_goes_out_and_the_result_comes_home_after_the_indexer_is_gone(s
     bad.write_bytes(content[:3000] + b"damaged" + content[3007:])
     told = way.play("retrieve", where="localhost")
     assert way.code != 0
-    assert "arrived damaged or cut short in each of 3 attempts" in " ".join(told.split()), told[-3000:]
+    assert "arrived damaged or incomplete in each of 3 attempts" in " ".join(told.split()), told[-3000:]
     assert not (way.root / "result" / building.LIBRARY).exists()
 
     bad.write_bytes(content)

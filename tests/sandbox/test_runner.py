@@ -132,7 +132,7 @@ def test_a_secret_is_refused_as_a_variable(stage: Stage, monkeypatch: pytest.Mon
     playbook, inventory, given = prepared(stage, play("work", "localhost", NOTE))
     monkeypatch.setenv("SCW_SECRET_KEY", "11111111-2222-3333-4444-555555555555")
     for value in ("11111111-2222-3333-4444-555555555555", {"a": ["X-Plex-Token=abcDEF123456"]}):
-        with pytest.raises(ValueError, match="The variable token holds a secret"):
+        with pytest.raises(ValueError, match="The variable token contains a secret"):
             run(playbook, inventory, {**given, "token": value})
     assert not stage.runs.exists()
 

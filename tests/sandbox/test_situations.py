@@ -137,7 +137,7 @@ def test_a_disk_that_fills_up_stops_the_scan_and_names_the_setting(begun: Lent) 
     assert free[0] > 32 * MEBIBYTE
     assert free[-1] <= 20 * MEBIBYTE
     assert ("scan", "disk_full") in verdicts(outcome)
-    assert "Only 20 MiB are left where the database lies" in told(outcome), told(outcome)
+    assert "The disk of the database has only 20 MiB free" in told(outcome), told(outcome)
     assert "plexburst_volume_size_gb" in outcome.summary["failure"]["advice"]
 
 
@@ -171,7 +171,7 @@ def test_a_mount_that_is_too_slow_is_named(begun: Lent) -> None:
         plex_index_probe_count=2,
     )
     assert ("sonic", "mount_slow") in verdicts(outcome)
-    assert "The remote throttles or the line is full" in told(outcome), told(outcome)
+    assert "The remote throttles or the connection is saturated" in told(outcome), told(outcome)
 
 
 def test_a_database_that_stays_locked_is_named(begun: Lent) -> None:

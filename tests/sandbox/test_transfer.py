@@ -142,17 +142,17 @@ def test_the_difference_travels_both_ways_and_goes_on_after_a_failure(way: Way) 
     way.faults({"sftp_truncate": {"suffix": "blobs.db", "bytes": 100}})
     told = way.play("bring")
     assert way.code != 0
-    words = "a part of com.plexapp.plugins.library.blobs.db arrived damaged or cut short in each of 3 attempts"
+    words = "a part of com.plexapp.plugins.library.blobs.db arrived damaged or incomplete in each of 3 attempts"
     assert words in " ".join(told.split()), told[-3000:]
     assert not (way.root / "result" / building.LIBRARY).exists()
 
     way.faults({})
     told = way.play("bring", "deliver")
     assert way.code == 0, told[-3000:]
-    assert "1 parts are there already" in told
+    assert "1 parts exist already" in told
     assert rows(way.root / "result") == rows(way.live) != rows(way.root / "base")
     assert same(way.there / "incoming", way.root / "result")
-    assert told.count("the difference, ") == 2
+    assert told.count("the delta, ") == 2
     travelled = int(told.partition("TRAVELLED ")[2].split('"')[0])
     assert travelled < sum((way.live / name).stat().st_size for name in (building.LIBRARY, building.BLOBS)) / 4
     assert not (way.there / "work" / "patch").exists()
@@ -164,10 +164,10 @@ def test_the_difference_travels_both_ways_and_goes_on_after_a_failure(way: Way) 
         path.unlink()
     told = way.play("deliver")
     assert way.code == 0, told[-3000:]
-    assert "the whole pair must travel" in told
+    assert "Transfer the whole pair" in told
     assert "goes the whole pair" in told
     assert same(way.there / "incoming", way.root / "result")
 
     told = way.play("absent", "deliver")
     assert way.code == 0, told[-3000:]
-    assert "the other end holds no base" in told
+    assert "the other end has no base" in told

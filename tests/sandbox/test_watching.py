@@ -160,7 +160,7 @@ def test_a_mount_that_dies_after_it_was_slow_and_cannot_be_made_again_fails_with
     assert "EIO" in probes[-1]["problem"], probes[-1]
     assert ("scan", "mount_dead") in verdicts(outcome)
     assert ("scan", "mount_slow") not in verdicts(outcome)
-    assert "no worker of Plex runs any more: the mount can be touched" in outcome.output
+    assert "no worker of Plex runs any more; the mount can be touched" in outcome.output
     failure = outcome.summary["failure"]
     assert "The mount failed during the scan of Music and could not be mounted again" in failure["message"]
     assert "SignatureDoesNotMatch" in failure["message"]

@@ -158,7 +158,7 @@ def test_headers_and_footers_of_phases() -> None:
     assert console.header("index", "index", "16:25:03") == "16:25:03  index"
     assert console.footer("succeeded", 75.2) == "  done after 1.2 min"
     assert console.footer("failed", 0.5) == "  failed after 0.5 s"
-    assert console.footer("skipped", 0.5) == "  nothing to be done"
+    assert console.footer("skipped", 0.5) == "  nothing to do"
 
 
 def test_only_the_warning_about_a_runs_empty_group_is_noise() -> None:

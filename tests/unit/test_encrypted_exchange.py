@@ -106,9 +106,9 @@ def test_the_private_configuration_holds_what_is_needed_and_nothing_else() -> No
     ("text", "remote", "words"),
     [
         (CONF, "nowhere:x", r"no remote \[nowhere\]"),
-        (CONF, "/mnt/disk", "is a path of this machine"),
-        (CONF, "env:x", "takes its credentials from this machine's environment"),
-        (f"{CONF}\n[{exchange_conf.CRYPT}]\ntype = alias\nremote = s3:x\n", f"{exchange_conf.CRYPT}:", "for itself"),
+        (CONF, "/mnt/disk", "is a local path"),
+        (CONF, "env:x", "reads its credentials from the controller's environment"),
+        (f"{CONF}\n[{exchange_conf.CRYPT}]\ntype = alias\nremote = s3:x\n", f"{exchange_conf.CRYPT}:", "is reserved"),
     ],
 )
 def test_a_remote_that_would_not_work_elsewhere_is_refused(text: str, remote: str, words: str) -> None:
@@ -185,7 +185,7 @@ class TestReaper:
 
     @pytest.fixture
     def runs(self, tmp_path: Path) -> Path:
-        """OVER and LOST have ended here, MINE is going on; OLD and NEW are another controller's."""
+        """OVER and LOST have ended here, MINE is running; OLD and NEW are another controller's."""
         for run in (self.OVER, self.LOST, self.MINE):
             RunFolder.create(tmp_path, run)
         acquire_lock(tmp_path, self.MINE, os.getpid())
@@ -200,11 +200,11 @@ class TestReaper:
         found = sort_out(self.held, runs, NOW)
         assert found.remove == [self.OLD, self.OVER]
         why = {entry["run_id"]: entry["why"] for entry in found.kept}
-        assert "never brought home" in why[self.LOST]
+        assert "never downloaded" in why[self.LOST]
         assert f"collect.yml -e plexburst_run={self.LOST}" in why[self.LOST]
-        assert "going on" in why[self.MINE]
+        assert "running" in why[self.MINE]
         assert "another controller" in why[self.NEW]
-        assert "no run" in why["somebody"]
+        assert "not a run" in why["somebody"]
 
     def test_a_result_that_is_at_home_is_nobodys_work_any_more(self, runs: Path) -> None:
         (runs / self.LOST / "snapshots" / "result").mkdir()

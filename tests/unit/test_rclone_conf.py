@@ -86,9 +86,9 @@ def test_a_subset_holds_the_remotes_and_all_they_wrap_and_nothing_else(remotes: 
 @pytest.mark.parametrize(
     ("remote", "words"),
     [
-        ("media-s4:media", "has no remote [media-s4]. It has: all, "),
-        ("onpath:", "`/mnt/disk` (wrapped by [onpath]) is a path of this machine"),
-        ("/mnt/media", "is a path of this machine"),
+        ("media-s4:media", "has no remote [media-s4]. Its remotes are: all, "),
+        ("onpath:", "`/mnt/disk` (wrapped by [onpath]) is a local path"),
+        ("/mnt/media", "is a local path"),
         ("loop-a:", "wraps itself: loop-a → loop-b → loop-a"),
     ],
 )
@@ -117,7 +117,7 @@ def test_rendering_and_parsing_again_changes_nothing() -> None:
         ("# Encrypted rclone configuration File\n\nRCLONE_ENCRYPT_V0:\nAAAA", "encrypted with a password"),
         ("key = value\n", "before the first [remote] heading"),
         ("[a]\ntype = s3\n[a]\n", "[a] twice (again at line 3)"),
-        ("[a]\nMYSECRET\n", "Line 2 of the rclone.conf, in [a], is not of the form key = value"),
+        ("[a]\nMYSECRET\n", "Line 2 of the rclone.conf, in [a], does not have the form key = value"),
         ("[]\n", "heading without a name"),
     ],
 )
@@ -129,7 +129,7 @@ def test_a_file_that_cannot_be_read_is_an_error_that_shows_no_value(text: str, w
 
 
 def test_a_wrapper_without_anything_to_wrap_is_an_error() -> None:
-    with pytest.raises(RcloneConfError, match="crypt without `remote`"):
+    with pytest.raises(RcloneConfError, match="has no `remote`"):
         rclone_conf.subset(rclone_conf.parse("[c]\ntype = crypt\n"), ["c:"])
 
 
@@ -138,7 +138,7 @@ def test_files_and_environments_of_this_machine_are_named_as_problems() -> None:
     found = rclone_conf.problems(sections.values())
     assert len(found) == 3
     assert "`key_file`" in found[0]
-    assert "[env] takes its credentials from this machine's environment" in found[1]
+    assert "[env] reads its credentials from the controller's environment" in found[1]
     assert "[empty] has no `type`" in found[2]
     assert rclone_conf.problems([sections["media-s3"], sections["locked"]]) == []
 
@@ -184,5 +184,5 @@ def test_errors_are_kept_in_order_without_repeats() -> None:
 
 
 def test_a_silent_rclone_is_an_error_and_not_zero_files() -> None:
-    with pytest.raises(RcloneConfError, match="its log is empty"):
+    with pytest.raises(RcloneConfError, match="so the result is unknown"):
         rclone_conf.copy_result("")

@@ -217,7 +217,7 @@ def test_a_failure_says_what_the_item_or_stderr_said() -> None:
         ("Plex is still in maintenance after 1800 s", "plexburst_ready_timeout"),
         ("ssh: connect to host 10.0.0.1 port 22: Connection refused", "SSH"),
         ("ImportError: No module named sqlite3", "sqlite3"),
-        ("library.db has 100000 bytes, 2097152 were expected", "not whole"),
+        ("library.db has 100000 bytes, 2097152 were expected", "incomplete or damaged"),
         ("Cannot read library.db: No module named '_sqlite3'", "sqlite3"),
         ("process 40321 ended with 4034", FALLBACK),
         ("never seen before", FALLBACK),

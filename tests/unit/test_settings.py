@@ -104,7 +104,7 @@ def test_all_problems_come_at_once() -> None:
 
 def test_an_unknown_name_comes_with_the_nearest_one() -> None:
     assert problems(section="Music") == [
-        "plexburst_section is not a setting. Did you mean plexburst_sections? settings.yml lists them all."
+        "plexburst_section is not a setting. Did you mean plexburst_sections? settings.yml lists all settings."
     ]
 
 
@@ -137,11 +137,11 @@ def test_media_as_json_from_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("media", "words"),
     [
-        ([{"remote": "s3:media"}], "each entry needs 'path'"),
+        ([{"remote": "s3:media"}], "each entry needs the key 'path'"),
         ([{"remote": "s3:media", "path": "/M", "mode": "rw"}], "found also mode"),
-        ([{"remote": "s3:media", "path": "Media"}], "must be absolute"),
+        ([{"remote": "s3:media", "path": "Media"}], "is not absolute"),
         ([{"remote": "media", "path": "/Media"}], "has no colon"),
-        ([{"remote": "a:b", "path": "/M"}, {"remote": "c:d", "path": "/M"}], "named twice"),
+        ([{"remote": "a:b", "path": "/M"}, {"remote": "c:d", "path": "/M"}], "listed twice"),
     ],
 )
 def test_media_that_cannot_be_meant_is_refused(media: object, words: str) -> None:
@@ -159,9 +159,9 @@ def test_an_environment_is_text_to_text() -> None:
 def test_single_values_of_the_profile_are_replaced_and_a_wrong_one_is_refused_before_anything_is_paid() -> None:
     assert value("profile_overrides", "stall_after=7200,quiet_for=120") == {"stall_after": "7200", "quiet_for": "120"}
     assert value("profile_overrides", {"restarts": 1}) == {"restarts": "1"}
-    assert "no value 'stall'. Known: " in problems(profile_overrides={"stall": 7200})[0]
+    assert "no value 'stall'. Its values are: " in problems(profile_overrides={"stall": 7200})[0]
     assert "must be a number, got 'an hour'" in problems(profile_overrides={"stall_after": "an hour"})[0]
-    assert "not be negative or endless, got '-1'" in problems(profile_overrides={"stall_after": -1})[0]
+    assert "must be finite and not negative, got '-1'" in problems(profile_overrides={"stall_after": -1})[0]
 
 
 def test_a_controller_path_is_meant_from_the_project_and_a_remote_one_is_not_touched() -> None:
@@ -174,8 +174,8 @@ def test_a_controller_path_is_meant_from_the_project_and_a_remote_one_is_not_tou
 
 def test_no_way_to_run_a_process_without_its_command() -> None:
     assert problems(indexer_runtime="process") == [
-        "plexburst_indexer_plex_command is missing: the runtime process needs it.",
-        "plexburst_indexer_plex_sqlite is missing: the runtime process needs it.",
+        "plexburst_indexer_plex_command is missing. The runtime `process` needs it.",
+        "plexburst_indexer_plex_sqlite is missing. The runtime `process` needs it.",
     ]
 
 
@@ -211,7 +211,7 @@ def test_a_window_that_is_none_is_refused_before_anything_is_paid() -> None:
 @pytest.mark.parametrize("other", ["skip_sonic", "quick_test"])
 def test_sonic_alone_does_not_go_without_sonic(other: str) -> None:
     (problem,) = problems(apply="sonic", **{other: True})
-    assert f"plexburst_{other} leaves Sonic out" in problem
+    assert f"plexburst_{other} skips Sonic" in problem
 
 
 def test_a_specification_with_a_mistake_is_refused_with_its_place(tmp_path: Path) -> None:

@@ -62,5 +62,5 @@ def test_without_mounts_plex_gets_rclones_share() -> None:
 
 @pytest.mark.parametrize("numbers", [(0, 2, 20), (2000, 0, 20), (2000, 2, 0), (2000, 2, 20, 0)])
 def test_facts_that_were_not_gathered_are_an_error(numbers: tuple[int, ...]) -> None:
-    with pytest.raises(sizing.SizingError, match="Were the host's facts gathered"):
+    with pytest.raises(sizing.SizingError, match="Gather the host's facts first"):
         sizing.rclone_parameters(*numbers)

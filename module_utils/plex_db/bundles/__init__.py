@@ -1,5 +1,5 @@
-"""Plex's picture files, beside the databases: found, packed into parts that travel, and merged file by file.
+"""Artwork in Plex's bundles: find, pack into parts, and install file by file.
 
-`places` says which files these are and where references lead, `references` which references a run has changed, `parcel`
-packs and reads, `merge` lays them among home's own.
+`places` finds the files and the targets of references, `references` the references changed by a run, `parcel` packs and
+reads, `merge` installs the files at home.
 """

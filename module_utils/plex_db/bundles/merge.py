@@ -1,4 +1,4 @@
-"""A parcel of bundles, laid among home's own file by file, while Plex works there.
+"""Install packed artwork at home, file by file, while Plex works.
 
     home has no such file          it is added
     home has the same              nothing
@@ -29,8 +29,8 @@ from .parcel import EXAMPLES, Parcel, Record, read
 from .places import OURS, TREES, inside, leads_to_file, printable, shown
 
 MARGIN_SECONDS = 600
-"""A snapshot takes minutes and bears the time at which it was complete: what is younger than so long before that counts
-as home's change, for the wrong guess would undo somebody's work."""
+"""Seconds before the snapshot's time from which a file counts as changed at home, because a snapshot takes minutes and
+its time is that of its end."""
 WRITTEN = ("added", "replaced")
 
 
@@ -52,7 +52,7 @@ class Merged:
         return bool(self.added or self.replaced)
 
     def plain(self) -> dict[str, Any]:
-        """As a task's result."""
+        """Return the result for a task."""
         return asdict(self)
 
     def note(self, what: str, path: str) -> None:
@@ -63,17 +63,17 @@ class Merged:
 
 
 def warnings_of(merged: Merged) -> list[str]:
-    """What a person should know about what was laid."""
+    """Return warnings about the installed artwork."""
     words = []
     if merged.kept:
         words.append(
-            f"{merged.kept} files in bundles were changed at home during the run and stay as home has them, "
-            f"{merged.examples['kept'][0]} for example."
+            f"{merged.kept} artwork files were changed at home during the run and were kept, for example "
+            f"{merged.examples['kept'][0]}."
         )
     if merged.refused:
         words.append(
-            f"{merged.refused} files could not be laid into home's bundles, because a link, a file or a folder is in "
-            f"their way, {merged.examples['refused'][0]} for example."
+            f"{merged.refused} artwork files could not be installed at home, because a link, a file or a folder is in "
+            f"their place, for example {merged.examples['refused'][0]}."
         )
     return words
 
@@ -103,7 +103,7 @@ def merge(
     lost = [] if dry_run else [record for record in references if not tree.leads(record.path)]
     if lost:
         raise PlexDatabaseError(
-            f"{_lost(lost)} Of what was brought, home could not take: {shown(done.examples['refused']) or 'nothing'}."
+            f"{_lost(lost)} Files that could not be installed at home: {shown(done.examples['refused']) or 'none'}."
         )
     return done
 
@@ -128,7 +128,7 @@ def _look_ahead(folder: Path, parcel: Parcel, tree: _Tree, uploads: bool) -> lis
         device = place.stat().st_dev
         by_disk[device] = (place, by_disk.get(device, (place, 0))[1] + size)
     for place, size in by_disk.values():
-        require_space(place, size, "What the run brings into Plex's bundles")
+        require_space(place, size, "The run's artwork")
     lost = [record for record in references if not _will_lead(record.path, brought, tree)]
     if lost:
         raise PlexDatabaseError(f"{_lost(lost)} Nothing was changed.")
@@ -149,9 +149,9 @@ def _will_lead(path: str, brought: dict[str, str | None], tree: _Tree) -> bool:
 def _lost(lost: list[Record]) -> str:
     examples = shown([f"{record.url} ({record.row}, {record.path})" for record in lost])
     return (
-        f"{len(lost)} pictures, or other files that the new library names, were on the indexer and would be missing "
-        f"at home: {examples}. Home keeps its database. While the indexer lives, collect.yml brings them again; else a "
-        "new run does."
+        f"{len(lost)} artwork files that the new library refers to were on the indexer and would be missing at home: "
+        f"{examples}. Home keeps its database. Run collect.yml while the indexer exists, or else run the sync "
+        "again."
     )
 
 
@@ -217,7 +217,7 @@ def _write(folder: int, record: Record, data: Iterable[bytes]) -> None:
             stream.write(chunk)
             digest.update(chunk)
         if digest.hexdigest() != record.sha256:
-            raise PlexDatabaseError(f"{printable(record.path)} is not what was packed. Bring the bundles again.")
+            raise PlexDatabaseError(f"{printable(record.path)} is not the packed file. Transfer the artwork again.")
         stream.flush()
         _own(like, os.fstat(descriptor), lambda: os.fchown(descriptor, like.st_uid, like.st_gid))
         os.fchmod(descriptor, like.st_mode & 0o666)

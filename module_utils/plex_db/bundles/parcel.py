@@ -1,4 +1,4 @@
-"""Files of bundles, packed into parts that travel one by one, and read again where they arrive.
+"""Pack artwork into parts for the transfer, and read them at the other end.
 
 A parcel is a folder: `bundles.json` describes it, the parts are one stream, cut every 8 MB. The stream holds records,
 each one line of JSON:
@@ -58,13 +58,13 @@ class Parcel:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to lay or to look for."""
+        """Return whether there is nothing to install or to check."""
         return not self.files and not self.links and not self.references
 
     @property
     def words(self) -> str:
-        """What it holds, for people."""
-        return f"{self.files + self.links} files of bundles, {amount(self.bytes)}"
+        """Return the content as text."""
+        return f"{self.files + self.links} files of artwork, {amount(self.bytes)}"
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def pack(support: Path, folder: Path, chosen: Chosen, part_bytes: int = PART_BYT
     """
     make_folder(folder)
     remove(folder)
-    require_space(folder, chosen.size, "What is new in Plex's bundles")
+    require_space(folder, chosen.size, "The new artwork")
     try:
         with _Writer(folder, part_bytes) as writer:
             for reference, path in chosen.references:
@@ -194,18 +194,18 @@ def summed_up(chosen: Chosen, parts: Iterable[Part]) -> Parcel:
 
 
 def warnings_of(parcel: Parcel) -> list[str]:
-    """What a person should know about what was packed."""
+    """Return warnings about the packed artwork."""
     words = []
     if parcel.unresolved:
         words.append(
-            f"{parcel.unresolved} new or changed references of the library lead to no file on the indexer that was "
-            f"found, {parcel.examples['unresolved'][0]} for example: home may show no picture there until Plex fetches "
+            f"{parcel.unresolved} new or changed references of the library have no file on the indexer, for example "
+            f"{parcel.examples['unresolved'][0]}. Home may show no artwork there until Plex fetches "
             "it again."
         )
     if parcel.skipped:
         words.append(
-            f"{parcel.skipped} links in bundles lead out of their bundle and stay behind, "
-            f"{parcel.examples['skipped'][0]} for example."
+            f"{parcel.skipped} links in bundles lead out of their bundle and were not packed, for example "
+            f"{parcel.examples['skipped'][0]}."
         )
     return words
 
@@ -213,7 +213,7 @@ def warnings_of(parcel: Parcel) -> list[str]:
 def no_space_for(folder: Path, parcel: Parcel) -> str:
     """Why the parts that are still to come have no room in their folder; empty when they have."""
     try:
-        require_space(folder, sum(part.size for part in missing_parts(folder, parcel)), "What comes of Plex's bundles")
+        require_space(folder, sum(part.size for part in missing_parts(folder, parcel)), "The artwork")
     except PlexDatabaseError as error:
         return str(error)
     return ""
@@ -225,16 +225,16 @@ def load(folder: Path) -> Parcel:
     :raises PlexDatabaseError: missing, damaged, or of a schema this version does not know.
     """
     where = folder / DESCRIPTION
-    found = read_json_object(where, "the description of packed bundles")
+    found = read_json_object(where, "the description of packed artwork")
     if found.pop("schema", None) != SCHEMA:
-        raise PlexDatabaseError(f"{where} is of another schema than this plexburst reads ({SCHEMA}): pack them again.")
+        raise PlexDatabaseError(f"{where} does not have schema {SCHEMA}. Pack the artwork again.")
     try:
         parcel = Parcel(**{**found, "parts": tuple(Part(**entry) for entry in found["parts"])})
     except (KeyError, TypeError) as error:
-        raise PlexDatabaseError(f"{where} is damaged: {error!r}. Pack the bundles again.") from error
+        raise PlexDatabaseError(f"{where} is damaged: {error!r}. Pack the artwork again.") from error
     # Names become paths: only those that `pack` gives.
     if any(part.name != _part_name(number) for number, part in enumerate(parcel.parts)):
-        raise PlexDatabaseError(f"{where} names files that no parcel has. Pack the bundles again.")
+        raise PlexDatabaseError(f"{where} contains invalid file names. Pack the artwork again.")
     return parcel
 
 
@@ -268,8 +268,8 @@ def read(
     lacking = missing_parts(folder, parcel) if verify else []
     if lacking:
         raise PlexDatabaseError(
-            f"{len(lacking)} of {len(parcel.parts)} parts of the bundles in {folder} are missing or damaged, "
-            f"{lacking[0].name} first. Bring them again."
+            f"{len(lacking)} of {len(parcel.parts)} parts of the artwork in {folder} are missing or damaged, "
+            f"{lacking[0].name} first. Transfer them again."
         )
     with _Stream([folder / part.name for part in parcel.parts]) as stream:
         while line := stream.line():
@@ -302,7 +302,7 @@ class _Stream:
                 return b""
             line += found
             if not found or len(line) > MAX_LINE:
-                raise PlexDatabaseError("The packed bundles hold a record that is none. Pack and bring them again.")
+                raise PlexDatabaseError("The packed artwork contains an invalid record. Pack and transfer it again.")
         return line
 
     def chunks(self, size: int) -> Iterator[bytes]:
@@ -311,7 +311,7 @@ class _Stream:
             wanted = min(size, CHUNK_BYTES)
             found = self._take(partial(_read, size=wanted))
             if not found:
-                raise PlexDatabaseError("The packed bundles end in the middle of a file. Pack and bring them again.")
+                raise PlexDatabaseError("The packed artwork ends in the middle of a file. Pack and transfer it again.")
             size -= len(found)
             yield found
 
@@ -349,7 +349,7 @@ def _record_of(line: bytes, uploads: bool) -> Record:
         problem = problem_of(record.path, uploads or bool(record.url))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise PlexDatabaseError(
-            f"The packed bundles hold a record that is none ({error!r}). Pack and bring them again."
+            f"The packed artwork contains an invalid record ({error!r}). Pack and transfer it again."
         ) from error
     if record.target is not None and not problem and not inside(record.path, record.target):
         problem = f"it leads out of its bundle, to {printable(record.target)}"
@@ -357,8 +357,8 @@ def _record_of(line: bytes, uploads: bool) -> Record:
         problem = f"its size is {record.size!r}"
     if problem:
         raise PlexDatabaseError(
-            f"The packed bundles name {printable(record.path)}, which cannot be taken: {problem}. Nothing was changed. "
-            "That is no parcel of plexburst: look where it comes from."
+            f"The packed artwork contains the invalid path {printable(record.path)}: {problem}. Nothing was changed. "
+            "It was not packed by plexburst; check where it comes from."
         )
     return record
 

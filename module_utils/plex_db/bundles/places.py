@@ -30,7 +30,7 @@ TREES = ("Metadata", "Media")
 SUFFIX = ".bundle"
 UPLOADS = "uploads"
 OURS = ".plexburst"
-"""What our own half-written files and folders are called, in the folder that they are for."""
+"""Name of incomplete files and folders, in their target folder."""
 SCHEMES = ("metadata", "upload", "media")
 MAX_PATH = 4096
 SCHEMA = 1
@@ -66,7 +66,7 @@ def problem_of(path: str, uploads: bool = False) -> str:
 
 
 def is_upload(path: str) -> bool:
-    """Whether somebody put it there by hand: below `Uploads` in a bundle, whatever the case of the letters."""
+    """Return whether it is a user upload: below `Uploads` in a bundle, in upper or lower case."""
     return any(part.casefold() == UPLOADS for part in path.split("/")[:-1])
 
 
@@ -135,8 +135,8 @@ def write_list(known: Mapping[str, tuple[int, int]], file: Path) -> None:
 
 
 def read_list(file: Path) -> dict[str, tuple[int, int]]:
-    """{path: (size, mtime_ns)} of what was there before; empty when nobody wrote it down, for a Plex that began with
-    nothing.
+    """{path: (size, mtime_ns)} of what was there before; empty without a list, as for a Plex that started
+    without artwork.
 
     :raises PlexDatabaseError: the list is damaged.
     """
@@ -148,12 +148,12 @@ def read_list(file: Path) -> dict[str, tuple[int, int]]:
         schema = found["schema"]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise PlexDatabaseError(
-            f"{file}, the list of the bundles that were there before the run, is damaged ({error!r}). Remove it, then "
-            "all of them travel."
+            f"{file}, the list of the artwork before the run, is damaged ({error!r}). Remove it; then all artwork is "
+            "transferred."
         ) from error
     if schema != SCHEMA:
         raise PlexDatabaseError(
-            f"{file} is of schema {schema!r}, expected {SCHEMA}. Remove it, then all bundles travel."
+            f"{file} has schema {schema!r}, expected {SCHEMA}. Remove it; then all artwork is transferred."
         )
     return known
 
@@ -214,11 +214,11 @@ def leads_to_file(support: Path, path: str) -> bool:
 
 
 def shown(paths: Sequence[str], most: int = 3) -> str:
-    """A few paths for people, without bytes that cannot be shown."""
+    """Return a few paths as text, without bytes that cannot be shown."""
     words = ", ".join(printable(path) for path in paths[:most])
     return words if len(paths) <= most else f"{words} and {len(paths) - most} more"
 
 
 def printable(text: str) -> str:
-    """Text without surrogates, for people and for JSON of others."""
+    """Return text without surrogates, for messages and JSON."""
     return os.fsencode(text).decode("utf-8", "replace")

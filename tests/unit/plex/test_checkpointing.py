@@ -126,7 +126,8 @@ def test_one_is_made_every_so_many_minutes_and_said_in_a_line() -> None:
     assert len(indexer.kept_at) == 4  # 300 minutes of work
     gaps = [later - earlier for earlier, later in zip([0.0, *indexer.made_at], indexer.made_at, strict=False)]
     assert all(60 * MINUTE <= gap <= 65 * MINUTE for gap in gaps)
-    assert "checkpoint 2: 41,200 tracks with Sonic data safe on the controller (12.3 MB travelled)" in world.lines
+    said = "checkpoint 2: 41,200 tracks with Sonic data downloaded to the controller (12.3 MB transferred)"
+    assert said in world.lines
     assert kept.state["newest"]["number"] == 4
     assert (kept.state["made"], kept.state["failed"], kept.state["travelled_bytes"]) == (4, 0, 4 * 12_300_000)
     assert [event for event, _ in kept.events] == ["checkpoint"] * 4
@@ -197,7 +198,7 @@ def test_one_that_fails_is_said_counted_and_tried_again_when_the_next_is_due() -
     assert kept.state["failed"] == 2
     (first, _) = (line for line in world.lines if line.startswith("no checkpoint: "))
     assert first == (
-        "no checkpoint: No space left on the indexer. The work goes on; it is tried again in 60 min or after 25,000 "
+        "no checkpoint: No space left on the indexer. The task continues; the next try is in 60 min or after 25,000 "
         "more tracks."
     )
 
@@ -222,7 +223,7 @@ def test_a_cut_line_is_gone_on_with_and_given_up_only_when_it_stays_cut() -> Non
     kept = Remembered()
     sonic(world, made(world, indexer, kept=kept), total=15_000)
     assert indexer.kept_at == []
-    assert kept.events[0] == ("checkpoint_failed", "The line is cut (Connection reset by peer).")
+    assert kept.events[0] == ("checkpoint_failed", "The connection was lost (Connection reset by peer).")
     assert indexer.done.count("bring") >= PATIENCE / 120
 
 

@@ -211,7 +211,7 @@ def forged(root: Path, path: str, **more: str) -> Path:
 def test_a_path_that_is_not_in_a_bundle_is_refused(tmp_path: Path, path: str) -> None:
     folder, home = forged(tmp_path, path), tmp_path / "home" / "deep" / "deep"
     home.mkdir(parents=True)
-    with pytest.raises(PlexDatabaseError, match="cannot be taken"):
+    with pytest.raises(PlexDatabaseError, match="contains the invalid path"):
         merged(folder, home)
     assert tree(tmp_path / "home") == {}
 
@@ -318,7 +318,7 @@ def test_without_room_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.Monke
     folder, home = packed(tmp_path, {COVER: b"cover"}), tmp_path / "home"
     home.mkdir()
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
-    with pytest.raises(PlexDatabaseError, match="What the run brings into Plex's bundles needs"):
+    with pytest.raises(PlexDatabaseError, match="The run's artwork needs"):
         merged(folder, home)
     assert tree(home) == {}
 
@@ -423,7 +423,7 @@ def test_a_reference_whose_file_home_could_not_take_stops_it(tmp_path: Path) -> 
     named = references.Reference("metadata_items 7, user_thumb_url", "metadata://posters/agent_1", (HASH,))
     parcel.pack(support, tmp_path / "parcel", parcel.choose(support, {}, [named]))
     home = lay(tmp_path / "home", {"Metadata/Albums": b"a file"})
-    with pytest.raises(PlexDatabaseError, match="home could not take: Metadata/Albums"):
+    with pytest.raises(PlexDatabaseError, match="could not be installed at home: Metadata/Albums"):
         merged(tmp_path / "parcel", home)
 
 

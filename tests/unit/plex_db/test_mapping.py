@@ -252,7 +252,7 @@ def test_guids_that_are_paths_need_plex_sqlite_and_take_plays_and_ratings_along(
         ("UPDATE metadata_item_views SET guid = ?", guid),
     )
     before = everything(library)
-    with pytest.raises(PlexDatabaseError, match=r"1 items carry their path as guid.*plex_sqlite"):
+    with pytest.raises(PlexDatabaseError, match=r"1 items have their path as guid.*plex_sqlite"):
         applied(library, ("/Media/Movies", "/Media/Films"))
     assert everything(library) == before
     outcome = applied(library, ("/Media/Movies", "/Media/Films"), engine=ENGINE)
@@ -326,9 +326,9 @@ def test_blobs_follow_guids_that_take_each_others_place_and_stay_where_another_h
     [
         (
             [("/Media/Music/A/B", "/Media/Music/C"), ("/Media/Music/A'2/11.flac", "/Media/Music/C/0001.flac")],
-            "same path|path that another",
+            "same path|path of another",
         ),
-        ([("/Media/Music/A'2/11.flac", "/Media/Music/A/B/0001.flac")], "path that another file"),
+        ([("/Media/Music/A'2/11.flac", "/Media/Music/A/B/0001.flac")], "path of another file"),
         ([("/Media/Music/A", "/Media/Elsewhere/A")], "would leave their section"),
         (
             [("/Media/Music/A", "/Media/Music/A'2"), ("/Media/Music/A'2", "/Media/Music/A")],
@@ -426,7 +426,7 @@ def test_power_lost_before_the_journal_says_that_all_is_back_changes_nothing_twi
 
 
 def test_without_a_journal_nothing_is_guessed(library: Path) -> None:
-    with pytest.raises(PlexDatabaseError, match="found none"):
+    with pytest.raises(PlexDatabaseError, match="but it does not exist"):
         reverted(library)
 
 
@@ -452,7 +452,7 @@ def test_a_journal_that_was_cut_short_is_refused(library: Path) -> None:
     journal = library.parent / "journal"
     journal.write_text(journal.read_text()[:-10])
     before = everything(library)
-    with pytest.raises(PlexDatabaseError, match=r"cut short|cannot be read"):
+    with pytest.raises(PlexDatabaseError, match=r"incomplete|cannot be read"):
         reverted(library)
     assert everything(library) == before
 

@@ -166,7 +166,7 @@ def test_a_transfer_that_was_cut_goes_on_with_what_is_missing(two: tuple[Path, P
     half = tmp_path / "here" / made.parts[3].name
     half.write_bytes((tmp_path / "patch" / half.name).read_bytes()[:-1])
     assert patch.missing_parts(tmp_path / "here", made) == list(made.parts[3:])
-    with pytest.raises(PlexDatabaseError, match=r"missing in .* cut short or damaged"):
+    with pytest.raises(PlexDatabaseError, match=r"missing, incomplete or damaged in"):
         patch.apply(tmp_path / "here", tmp_path / "out", base)
     assert not list((tmp_path / "out").iterdir())
     carry(tmp_path / "patch", tmp_path / "here")
@@ -223,9 +223,9 @@ def test_another_base_is_refused_in_words(two: tuple[Path, Path], tmp_path: Path
     with (base / building.LIBRARY).open("r+b") as stream:
         stream.seek(30_000)
         stream.write(b"other")
-    with pytest.raises(patch.WrongBase, match=r"made for a .*library\.db of .* the whole pair must travel"):
+    with pytest.raises(patch.WrongBase, match=r"made for a .*library\.db of .* Transfer the whole pair instead"):
         patch.apply(tmp_path / "patch", tmp_path / "out", base)
-    with pytest.raises(patch.WrongBase, match="no base here"):
+    with pytest.raises(patch.WrongBase, match="there is no base"):
         patch.apply(tmp_path / "patch", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -269,7 +269,7 @@ def test_a_description_never_leads_outside_its_folder(two: tuple[Path, Path], tm
     described = json.loads((tmp_path / "patch" / "patch.json").read_text())
     described["parts"][0]["name"] = name
     (tmp_path / "patch" / "patch.json").write_text(json.dumps(described))
-    with pytest.raises(PlexDatabaseError, match="names files that no patch has"):
+    with pytest.raises(PlexDatabaseError, match="contains invalid file names"):
         patch.load(tmp_path / "patch")
 
 

@@ -86,7 +86,7 @@ def test_a_cut_line_is_waited_for_and_nothing_travels_twice(made: patch.Patch, t
 
 def test_a_line_that_stays_cut_is_given_up_and_gone_on_with_later(made: patch.Patch, tmp_path: Path) -> None:
     first = Line(tmp_path / "there", tmp_path / "here", cut=range(5, 1000))
-    with pytest.raises(Cut, match=r"nothing arrived for \d+ s .*3 parts are safe"):
+    with pytest.raises(Cut, match=r"no progress for \d+ s .*3 parts are transferred"):
         first.carrier().bring(tmp_path / "here", description_of(tmp_path / "there"))
     assert first.now < 300
     second = Line(tmp_path / "there", tmp_path / "here")
@@ -94,7 +94,7 @@ def test_a_line_that_stays_cut_is_given_up_and_gone_on_with_later(made: patch.Pa
     carrier.bring(tmp_path / "here", description_of(tmp_path / "there"))
     assert second.moved == [part.name for part in made.parts[3:]]
     assert carrier.done.there == 3
-    assert "3 parts are there already" in second.said[0]
+    assert "3 parts exist already" in second.said[0]
 
 
 def test_a_part_that_arrives_damaged_travels_again(made: patch.Patch, tmp_path: Path) -> None:

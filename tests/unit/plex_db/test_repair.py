@@ -147,7 +147,7 @@ def test_the_search_and_the_places_of_photos_work_after_a_repair(whole: Path, pl
 def test_without_its_first_page_there_is_no_guessing(whole: Path, plex_sqlite: list[str], with_base: bool) -> None:
     broken = damaged(whole, 1)
     target = whole.parent / "repaired"
-    with pytest.raises(PlexDatabaseError, match="go back to a backup" if with_base else "no healthy pair"):
+    with pytest.raises(PlexDatabaseError, match="Restore a backup" if with_base else "no healthy pair"):
         repair.repair(broken, target, plex_sqlite, base=whole if with_base else None)
     assert list(target.iterdir()) == []
 

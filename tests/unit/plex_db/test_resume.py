@@ -142,33 +142,33 @@ def test_the_newest_is_found_and_said_in_numbers(world: World, lost: Indexer) ->
 @pytest.mark.parametrize(
     ("harm", "asks", "words"),
     [
-        (lambda world, lost: None, {"machine_identifier": "another"}, "It is of another home."),
+        (lambda world, lost: None, {"machine_identifier": "another"}, "It belongs to another home."),
         (
             lambda world, lost: None,
             {"sections": ["Movies"]},
-            "It holds work on all sections, and this run only has Movies",
+            "It contains work on all sections, but this run only has Movies",
         ),
         (
             lambda world, lost: None,
             {"path_mappings": [{"from": "/Media/Old", "to": "/Media/New"}]},
             "other plexburst_path_",
         ),
-        (lambda world, lost: shutil.rmtree(lost.base), {}, "found no such file"),
-        (lambda world, lost: (lost.base / building.BLOBS).unlink(), {}, "is not complete in"),
+        (lambda world, lost: shutil.rmtree(lost.base), {}, "does not exist"),
+        (lambda world, lost: (lost.base / building.BLOBS).unlink(), {}, "is not complete any more"),
         (
             lambda world, lost: world.does(("UPDATE sqlite_sequence SET seq = seq - 1 WHERE name = 'media_parts'",)),
             {},
-            "Home has gone back to an older database since (media_parts was at id 5000, is at 4999)",
+            "Home was restored to an older database since (media_parts was at id 5000, is at 4999)",
         ),
         (
             lambda world, lost: gap.raise_pair(world.home),
             {},
-            "Home has got another run's database since, or has grown too much",
+            "Home got another run's database since, or has grown too much",
         ),
         (
             lambda world, lost: world.does(("UPDATE library_sections SET uuid = 'x' WHERE id = 1",)),
             {},
-            "Home's section Music is another one by now.",
+            "Home's section Music was replaced by another section since.",
         ),
         (
             lambda world, lost: world.does(("INSERT INTO schema_migrations(version) VALUES('20991231000000')",)),
@@ -277,7 +277,7 @@ def test_a_home_that_went_back_and_gave_the_same_ids_away_again_is_noticed(world
     world.does(("UPDATE metadata_items SET created_at = 4711 WHERE id = 50",))
     chosen, refused = world.open()
     assert chosen is None
-    assert "1 of home's items are others by now" in refused[0]
+    assert "1 of home's items differ from those" in refused[0]
     assert not (world.root / "pair").exists()
 
 
@@ -287,7 +287,7 @@ def test_a_base_that_was_damaged_is_noticed(world: World, lost: Indexer) -> None
         stream.write(b"damaged")
     chosen, refused = world.open()
     assert chosen is None
-    assert all("it is another base, or it was damaged since" in words for words in refused)
+    assert all("It is another base, or it was damaged since" in words for words in refused)
 
 
 def test_a_disk_that_is_full_ends_the_run_before_anything_is_paid(
@@ -296,7 +296,7 @@ def test_a_disk_that_is_full_ends_the_run_before_anything_is_paid(
     asking = world.asking()
     found, _ = resume.find(world.runs, asking)
     monkeypatch.setattr(files.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 99, 1))
-    with pytest.raises(PlexDatabaseError, match=r"Going on from the checkpoint of run .* free some space"):
+    with pytest.raises(PlexDatabaseError, match=r"Continuing from the checkpoint of run .* free some space"):
         resume.open_first(found, world.root / "pair", asking, None, STRICT)
     assert not (world.root / "pair").exists()
 

@@ -93,7 +93,7 @@ def test_files_are_looked_at_under_plexs_names(tmp_path: Path) -> None:
 
 def test_a_mount_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(times, "_CHILD", "import time; time.sleep(60)")
-    with pytest.raises(PlexDatabaseError, match=r"longer than 0.2 seconds.*'/Media/a'.*hangs"):
+    with pytest.raises(PlexDatabaseError, match=r"longer than 0.2 s.*'/Media/a'.*hangs"):
         times.look(["/Media/a"], {"/Media/a": "/x"}, 0.2)
 
 
