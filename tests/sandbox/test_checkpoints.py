@@ -182,7 +182,7 @@ def test_the_next_run_goes_on_from_it_and_says_so_before_it_begins(story: Story)
     assert story.again.rc == 0, story.again.output[-4000:]
     summary = story.again.summary
     gained = len(story.saved) - len(story.had)
-    said = f"Goes on from the checkpoint of run {story.lost_dir.name} of "
+    said = f"Resumes from the checkpoint of run {story.lost_dir.name} of "
     assert said in story.again.output
     assert story.again.output.index(said) < story.again.output.index("provision")
     assert f"{gained} of " in story.again.output.partition(said)[2][:200]

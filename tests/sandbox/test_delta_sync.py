@@ -464,7 +464,7 @@ def test_check_mode_changes_nothing_anywhere_and_says_what_it_would_do(fresh: Sa
     home_files = set(tree(Path(fresh.state["home"]["dir"])))
     outcome = run_playbook(env, tmp_path / "runs", "--check", inventory=inventory)
     assert outcome.rc == 0, outcome.output[-4000:]
-    assert "would be made" in outcome.output
+    assert "would be created" in outcome.output
     assert "new" in outcome.output
     assert fresh.ledger() == []
     assert HomeState.read(databases) == before
@@ -483,7 +483,7 @@ def test_check_mode_changes_nothing_anywhere_and_says_what_it_would_do(fresh: Sa
         (("--limit", "localhost"), "--limit"),
         (("--tags", "index"), "--tags"),
         (("--skip-tags", "release"), "--skip-tags"),
-        (("--start-at-task", "Say how it went, and fail if anything did"), "--start-at-task"),
+        (("--start-at-task", "Print the run summary and fail after a failure"), "--start-at-task"),
         (("-e", "plexburst_sectoins=Music"), "plexburst_sections"),
         (("-e", "plexburst_max_hours=lots"), "plexburst_max_hours"),
         (("-e", "plexburst_provider=none"), "plex_cloud"),

@@ -172,12 +172,12 @@ def test_home_answers_nearest_for_the_tracks_that_were_analysed_now(story: Story
 
 
 def test_only_music_was_worked_on_and_a_second_run_pays_for_nothing(story: Story) -> None:
-    assert "only music is worked on" in story.first.output
+    assert "only the music sections below are indexed" in story.first.output
     assert "scan Music" in story.first.output
     assert "scan Movies" not in story.first.output
     assert "analyse Music" not in story.first.output
     assert story.again.rc == 0, story.again.output[-6000:]
-    assert "Nothing to do: every track of home's library whose file is on the remote" in story.again.output
+    assert "Nothing to do: every track of home's library with a file on the remote" in story.again.output
     assert len(story.sandbox.ledger()) == story.machines
     assert alive(story.sandbox.ledger()) == []
     assert story.after_again == story.after
