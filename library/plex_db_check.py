@@ -1,14 +1,14 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Check a Plex database pair against its manifest and against what went out."""
+"""Check a Plex database pair against its manifest and its base."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_db_check
-short_description: Check a Plex database pair against its manifest and against what went out
+short_description: Check a Plex database pair against its manifest and its base
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
@@ -46,10 +46,10 @@ options:
     type: bool
     default: true
   base_manifest:
-    description: The manifest of the snapshot that went out.
+    description: Manifest of the base snapshot.
     type: path
   base_dir:
-    description: The pair that went out; items are then compared one by one.
+    description: Folder of the base pair; items are then compared one by one.
     type: path
   listing:
     description: A listing of the remote that M(plexburst.core.plex_db_paths) made.
@@ -59,7 +59,7 @@ options:
       when it is in the trash, and is warned about.
     type: path
   depth:
-    description: How deep to look.
+    description: Depth of the check.
     type: str
     choices: [quick, full]
     default: quick
@@ -73,30 +73,30 @@ options:
     type: str
     default: ''
   items_gone:
-    description: How many items or files of a section and type may be gone from the database.
+    description: Number of items or files of a section and type that may be missing from the database.
     type: int
     default: 0
   gone_percent:
-    description: The same in percent; the larger of O(items_gone) and this counts.
+    description: The same in percent; the larger of O(items_gone) and this value applies.
     type: float
     default: 0.0
   user_data_gone:
     description:
-      - How much of each kind of what people made may be gone.
+      - Number of entries of each kind of user data that may be missing.
       - The kinds are views with ratings and resume points, the viewing history, accounts, locked fields, uploaded
         posters, members of playlists, members of collections.
     type: int
     default: 0
   markers_gone_percent:
-    description: How many percent of the items of a section and type may have lost markers, chapters or Sonic data.
+    description: Percentage of the items of a section and type that may have lost markers, chapters or Sonic data.
     type: float
     default: 1.0
   size_percent:
-    description: How many percent smaller than what went out a file may be.
+    description: Percentage by which a file may be smaller than its base.
     type: float
     default: 50.0
   growth_factor:
-    description: How many times larger than what went out a file may be. Files below 64 MB count as 64 MB.
+    description: Factor by which a file may be larger than its base. Files below 64 MB count as 64 MB.
     type: float
     default: 10.0
   repair:
@@ -105,11 +105,11 @@ options:
         that one instead. The pair in O(dir) stays as it is.
       - Tables are filled from the pages that can still be read, search indexes are built anew, and rows before and
         after are compared. Counters of ids never fall, so that no id is used twice.
-      - Only for O(depth=full). A pair that is not what its manifest says was damaged on its way and is not repaired.
+      - Only for O(depth=full). A pair that does not match its manifest was damaged during the transfer and is not repaired.
     type: bool
     default: false
   repair_dir:
-    description: The folder for the repaired pair; needed with O(repair=true).
+    description: Folder for the repaired pair. Required with O(repair=true).
     type: path
   findings:
     description: File for every problem with up to 100 examples each, as JSON, when there is something to tell.
@@ -123,7 +123,7 @@ options:
 
 EXAMPLES = r"""
 ---
-- name: Check what came back
+- name: Check the indexer's pair
   plexburst.core.plex_db_check:
     dir: /srv/runs/20261122-071500-ab12/snapshots/result
     base_manifest: /srv/runs/20261122-071500-ab12/snapshots/base/manifest.json
@@ -142,7 +142,7 @@ problems:
   sample: [{code: items_gone, message: "221 of 224 movies of section 'Movies' are gone: …", section: 2, count: 221,
       examples: ["Dune (2021) (id 7)"]}]
 warnings_found:
-  description: What is worth knowing but no reason to refuse.
+  description: Findings that are no reason to refuse the pair.
   returned: always
   type: list
   elements: str
@@ -192,7 +192,7 @@ LIMITS = (
 
 
 def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
-    """End with the cause that once made every counter read 0: Python cannot import sqlite3."""
+    """Fail because Python cannot import sqlite3."""
     module.fail_json(
         msg=(
             f"The Python of this host ({sys.executable}) cannot import sqlite3: {error}. Without it no database can "
@@ -205,7 +205,7 @@ def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
 
 
 def look(directory: Path, described: dict[str, Any] | None, options: dict[str, Any]) -> check.Report:
-    """Check one pair as the options say."""
+    """Check one pair."""
     return check.check(
         directory,
         described,
@@ -221,7 +221,7 @@ def look(directory: Path, described: dict[str, Any] | None, options: dict[str, A
 
 
 def mend(directory: Path, described: dict[str, Any] | None, options: dict[str, Any]) -> str:
-    """Recover the pair into the folder for it; what came of it, in words."""
+    """Recover the pair in its folder; returns the result as text."""
     recovered = repair.repair(
         directory,
         Path(options["repair_dir"]),
@@ -234,7 +234,7 @@ def mend(directory: Path, described: dict[str, Any] | None, options: dict[str, A
 
 
 def main() -> None:
-    """Check the pair; every problem is told at once."""
+    """Check the pair and report all problems at once."""
     module = AnsibleModule(
         argument_spec={
             "dir": {"type": "path", "required": True},

@@ -1,14 +1,14 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Exchange the database pair of a stopped Plex server, or go back."""
+"""Swap the database pair of a stopped Plex server, or roll back."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_db_install
-short_description: Exchange the database pair of a stopped Plex server, or go back
+short_description: Swap the database pair of a stopped Plex server, or roll back
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
@@ -19,7 +19,7 @@ description:
     M(plexburst.core.plex_db_merge)); what
     cannot be merged refuses the installation.
   - Plex must be stopped. C(Preferences.xml) is never touched.
-  - Every call finishes or takes back an exchange that a crash interrupted before it does anything else.
+  - Every call first completes or reverts a swap that was interrupted by a crash.
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
@@ -35,11 +35,11 @@ attributes:
 options:
   state:
     description:
-      - V(installed) exchanges the pair for the one in O(incoming).
+      - V(installed) replaces the pair by the one in O(incoming).
       - V(rolled_back) puts a backup back; the pair in place becomes a backup.
-      - V(recovered) only finishes or takes back an interrupted exchange.
-      - V(verified) reads the database of the running server and fails when it holds less than O(manifest) says.
-      - V(listed) only names the backups there are.
+      - V(recovered) only completes or reverts an interrupted swap.
+      - V(verified) reads the database of the running server and fails when it contains less than O(manifest).
+      - V(listed) only returns the existing backups.
       - V(sealed) adds the SHA-256 of its files to a backup's manifest, which may take long and needs no stopped Plex.
     type: str
     choices: [installed, rolled_back, recovered, sealed, verified, listed]
@@ -49,7 +49,8 @@ options:
     type: path
     required: true
   backups_dir:
-    description: The folder for the backups, best on the same file system. Required for the states that make or use one.
+    description: Folder for the backups, preferably on the same file system. Required by states that make or use a
+      backup.
     type: path
   incoming:
     description: The folder of the new pair, on the file system of O(databases_dir). Required with O(state=installed).
@@ -62,7 +63,7 @@ options:
     description:
       - Folder of the pair that home and O(incoming) both descend from, which is the snapshot that
         M(plexburst.core.plex_db_merge) ended with. With it home's changes since then are merged in.
-      - Without it the new pair is taken as it is.
+      - Without it the new pair is installed unchanged.
     type: path
   sections:
     description: Titles or ids of the sections that were in the run; the others stay home's. Empty means all.
@@ -70,7 +71,7 @@ options:
     elements: str
     default: []
   plex_sqlite:
-    description: Command of Plex's own SQLite. Needed when home changed what its triggers watch.
+    description: Command of Plex's own SQLite. Needed when home changed rows that its triggers watch.
     type: list
     elements: str
     default: []
@@ -102,7 +103,7 @@ options:
 
 EXAMPLES = r"""
 ---
-- name: Install the pair that came back
+- name: Install the downloaded pair
   plexburst.core.plex_db_install:
     incoming: /var/lib/plexburst/incoming
     databases_dir: /var/lib/plexmediaserver/Library/Application Support/Plex Media Server/Plug-in Support/Databases
@@ -110,7 +111,7 @@ EXAMPLES = r"""
     base_dir: /var/lib/plexburst/now
     run_id: 20261122-071500-ab12
 
-- name: Go back to the newest backup
+- name: Restore the newest backup
   plexburst.core.plex_db_install:
     state: rolled_back
     databases_dir: /var/lib/plexmediaserver/Library/Application Support/Plex Media Server/Plug-in Support/Databases
@@ -168,7 +169,7 @@ except ImportError as error:
 
 
 def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
-    """End with the cause that once made every counter read 0: Python cannot import sqlite3."""
+    """Fail because Python cannot import sqlite3."""
     module.fail_json(
         msg=(
             f"The Python of this host ({sys.executable}) cannot import sqlite3: {error}. Without it no database can "
@@ -192,7 +193,7 @@ def ownership(owner: str | None, group: str | None, mode: str | None) -> install
 
 
 def merging(options: dict[str, Any]) -> install.Merging | None:
-    """How home's part is merged in; None when the pair is taken as it is."""
+    """Return how home's changes are merged; None when the pair is installed unchanged."""
     if not options["base_dir"]:
         return None
     base = Path(options["base_dir"])
@@ -201,7 +202,7 @@ def merging(options: dict[str, Any]) -> install.Merging | None:
 
 
 def act(module: AnsibleModule) -> dict[str, object]:
-    """Do what the state asks for; returns the result."""
+    """Run the state and return the result."""
     options = module.params
     databases = Path(options["databases_dir"])
     backups = Path(options["backups_dir"] or databases)

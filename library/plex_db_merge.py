@@ -1,26 +1,26 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Merge what home did meanwhile into the database pair that came back."""
+"""Merge home's changes into the indexer's database pair."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_db_merge
-short_description: Merge what home did meanwhile into the database pair that came back
+short_description: Merge home's changes into the indexer's database pair
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - A three-way merge. Base is the snapshot that went out, theirs is the pair that came back, ours is home as it is now.
-  - Home is the authority on what people did; the indexer's new items and analyses stay. Each table of a Plex database
+  - A three-way merge. Base is the uploaded snapshot, theirs is the indexer's pair, ours is home's current pair.
+  - Home's user data wins; the indexer's new items and analyses are kept. Each table of a Plex database
     has a stated rule (C(module_utils/plex_db/merge/policy.py)).
   - Home's Plex goes on working meanwhile, for an online snapshot of it is merged. M(plexburst.core.plex_db_install)
     then only merges the moments since that snapshot, with Plex stopped.
   - What the indexer put into the trash and home's Plex sees, or may see, comes home as home has it (O(look)).
-  - Every value that both sides changed is listed, all of them in a private file.
-  - Needs nothing but Python 3.9 with sqlite3, and Plex's own SQLite where its triggers fire.
+  - Every value that both sides changed is listed in a private file.
+  - Needs only Python 3.9 with sqlite3, and Plex's own SQLite where its triggers fire.
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
@@ -52,10 +52,10 @@ options:
     type: path
     required: true
   incoming:
-    description: The folder of the pair that came back. Required unless O(state=raised).
+    description: Folder of the indexer's pair. Required unless O(state=raised).
     type: path
   base_dir:
-    description: The folder of the pair that went out. Required by V(merged) and V(resumed) of O(state).
+    description: Folder of the base pair. Required by V(merged) and V(resumed) of O(state).
     type: path
   snapshot_dir:
     description:
@@ -74,7 +74,7 @@ options:
     elements: str
     default: []
   conflicts_file:
-    description: A file for every conflict, one JSON object a line, with mode 0600.
+    description: File for the conflicts, one JSON object per line, with mode 0600.
     type: path
   look:
     description:
@@ -101,7 +101,7 @@ options:
         type: str
         required: true
   gap:
-    description: How many ids to leave to home, with O(state=raised).
+    description: Number of ids to reserve for home, with O(state=raised).
     type: int
     default: 250000
 """
@@ -113,7 +113,7 @@ EXAMPLES = r"""
     state: raised
     databases_dir: /opt/plexburst/config/Library/Application Support/Plex Media Server/Plug-in Support/Databases
 
-- name: Merge what home did meanwhile
+- name: Merge home's changes
   plexburst.core.plex_db_merge:
     databases_dir: /var/lib/plexmediaserver/Library/Application Support/Plex Media Server/Plug-in Support/Databases
     incoming: /var/lib/plexburst/incoming
@@ -135,12 +135,12 @@ put:
   type: dict
   sample: {metadata_item_settings: 3}
 drop:
-  description: Rows that went, per table.
+  description: Removed rows per table.
   returned: success
   type: dict
   sample: {}
 whole:
-  description: Tables that were taken from home whole.
+  description: Tables that were copied completely from home.
   returned: success
   type: list
   elements: str
@@ -152,7 +152,7 @@ conflicts:
   elements: dict
   sample: [{table: metadata_items, id: 17, what: "changed on both sides: title", kept: "home's"}]
 warnings_of_merge:
-  description: What a person should know about tables that were decided whole.
+  description: Notes about tables that were decided as a whole.
   returned: success
   type: list
   elements: str
@@ -170,7 +170,7 @@ sonic:
   type: dict
   sample: {vectors: 120, marks: 140, skipped: 0}
 seconds:
-  description: How long it took.
+  description: Duration in seconds.
   returned: success
   type: float
   sample: 12.3
@@ -212,7 +212,7 @@ EMPTY = {
 
 
 def merged(module: AnsibleModule) -> dict[str, object]:
-    """Take home's snapshot and merge it into the pair that came back."""
+    """Take home's snapshot and merge it into the indexer's pair."""
     options = module.params
     incoming = Path(options["incoming"])
     now = Path(options["snapshot_dir"])
@@ -283,7 +283,7 @@ def told(done: run.Merged) -> dict[str, object]:
 
 
 def act(module: AnsibleModule) -> dict[str, object]:
-    """Do what the state asks for; returns the result."""
+    """Run the state and return the result."""
     options = module.params
     databases = Path(options["databases_dir"])
     none = {"kept": 0, "conflicts": 0}
@@ -291,7 +291,7 @@ def act(module: AnsibleModule) -> dict[str, object]:
         found = pair.holders(databases)
         if found:
             raise PlexDatabaseError(
-                f"{databases} is open in {', '.join(found)}: the ids must be raised before Plex starts."
+                f"{databases} is open in {', '.join(found)}. Stop Plex; the ids must be reserved before it starts."
             )
         changed = gap.raise_pair(databases, options["gap"], dry_run=module.check_mode)
         return {**EMPTY, "changed": changed, "watch_state": none}

@@ -1,14 +1,14 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Compare the files a Plex database names with what the remote holds."""
+"""Compare the files in a Plex database with the files on the remote."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_db_paths
-short_description: Compare the files a Plex database names with what the remote holds
+short_description: Compare the files in a Plex database with the files on the remote
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
@@ -16,7 +16,7 @@ description:
   - Lists the remote with rclone into O(listing) when O(mounts) are given, else reads that listing.
   - Sorts every file of every section into present, missing, new and in the trash, in memory, and counts tracks without
     Sonic data and media never analysed.
-  - Proposes mappings for what was moved or renamed, from names and sizes; what has two explanations is never proposed.
+  - Proposes mappings for moved or renamed files by name and size; ambiguous moves are never proposed.
   - What home's Plex sees although the remote lacks it (O(at_home_packed)), or may see (O(unknown_packed)), is neither
     gone nor moved, and nothing to do.
   - Names compare equal in either Unicode form. Hidden files and files that the section's scanner would not take are no
@@ -43,7 +43,7 @@ options:
     type: path
     required: true
   mounts:
-    description: What to list.
+    description: The remotes to list.
     type: list
     elements: dict
     default: []
@@ -57,27 +57,27 @@ options:
         type: str
         required: true
   rclone_bin:
-    description: The rclone to use.
+    description: The rclone executable.
     type: str
     default: rclone
   rclone_config:
     description: The configuration file of rclone. Required with O(mounts).
     type: path
   timeout:
-    description: Seconds that listing one remote may take.
+    description: Timeout for listing one remote, in seconds.
     type: int
     default: 3600
   sections:
-    description: Titles of the sections to look at. Empty means all.
+    description: Titles of the sections to compare. Empty means all.
     type: list
     elements: str
     default: []
   sonic:
-    description: Whether tracks without Sonic data are something to do.
+    description: Whether tracks without Sonic data count as work to do.
     type: bool
     default: true
   analysis:
-    description: Whether media that were never analysed are something to do.
+    description: Whether media that were never analysed count as work to do.
     type: bool
     default: true
   max_missing_percent:
@@ -107,11 +107,11 @@ options:
     default: []
     suboptions:
       from:
-        description: A folder or file as the database names it.
+        description: Path of a folder or file in the database.
         type: str
         required: true
       to:
-        description: Where it is now.
+        description: Its current path.
         type: str
         required: true
   indexer_mappings:
@@ -121,11 +121,11 @@ options:
     default: []
     suboptions:
       from:
-        description: A folder as home names it.
+        description: Path of a folder at home.
         type: str
         required: true
       to:
-        description: The same as the indexer names it.
+        description: Path of the folder on the indexer.
         type: str
         required: true
   times_sample:
@@ -168,7 +168,7 @@ totals:
   type: dict
   sample: {present: 40, missing: 1, new: 3, sonic_pending: 2}
 missing_percent:
-  description: Percent of the files in the database that neither the remote nor home has.
+  description: Percentage of the files in the database that neither the remote nor home has.
   returned: success
   type: float
   sample: 2.4
@@ -189,7 +189,7 @@ roots:
   elements: str
   sample: [/Media/Music]
 proposals:
-  description: Mappings for what was moved, each with its evidence, those with most files first. O(mappings) takes them
+  description: Mappings for moved files with their evidence, those with most files first. O(mappings) takes them
     as they are.
   returned: always
   type: list
@@ -210,7 +210,7 @@ proposals_yaml:
   type: str
   sample: "plexburst_path_mappings:\n  - from: /Media/TV/Kaamelott\n    to: /Media/TV/Kaamelott (2005)"
 undecided:
-  description: Files that were found somewhere else and for which nothing is proposed, with the reason.
+  description: Moved files without a proposal, with the reason.
   returned: always
   type: list
   elements: dict
@@ -231,7 +231,7 @@ sample:
   elements: dict
   sample: [{section: 1, title: Music, path: /Media/Music/A/B/1.flac, size: 30211443, updated_at: 1700000000}]
 nothing_to_do:
-  description: Whether a run would find nothing to do.
+  description: Whether there is no work for a run.
   returned: success
   type: bool
   sample: false
@@ -267,7 +267,7 @@ PAIR = {"from": {"type": "str", "required": True}, "to": {"type": "str", "requir
 
 
 def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
-    """End with the cause that once made every counter read 0: Python cannot import sqlite3."""
+    """Fail because Python cannot import sqlite3."""
     module.fail_json(
         msg=(
             f"The Python of this host ({sys.executable}) cannot import sqlite3: {error}. Without it no database can "
@@ -280,7 +280,7 @@ def without_sqlite3(module: AnsibleModule, error: ImportError) -> None:
 
 
 def listed(module: AnsibleModule) -> listing.Listing:
-    """The listing: made now when mounts are given (in check mode into a file that goes away), else read."""
+    """Return the listing: created if mounts are given (in check mode in a temporary file), else read."""
     options = module.params
     if not options["mounts"]:
         return listing.load(Path(options["listing"]))
@@ -295,11 +295,11 @@ def listed(module: AnsibleModule) -> listing.Listing:
 def uncovered_words(counts: dict[str, Any]) -> str:
     """Which folders of the sections are on no mount, if any."""
     uncovered = [place for section in counts["sections"] for place in section["uncovered_locations"]]
-    return f" No mount covers {', '.join(uncovered)}: give their remote in plexburst_media." if uncovered else ""
+    return f" No mount covers {', '.join(uncovered)}. Add their remote to plexburst_media." if uncovered else ""
 
 
 def missing_words(too_much: list[str], counts: dict[str, Any], moves: dict[str, Any], options: dict[str, Any]) -> str:
-    """Why the limit stops this, and what to do about it."""
+    """Return why the limit stops the run, and the next step."""
     hint = uncovered_words(counts)
     if moves["proposals"]:
         files = sum(proposal["files"] for proposal in moves["proposals"])
@@ -327,7 +327,7 @@ def home_only_words(too_much: list[str], counts: dict[str, Any], options: dict[s
 
 
 def main() -> None:
-    """List, compare, write, answer."""
+    """List, compare and write the result."""
     module = AnsibleModule(
         argument_spec={
             "dir": {"type": "path", "required": True},
@@ -361,7 +361,7 @@ def main() -> None:
     options = module.params
     if options["mounts"] and not options["rclone_config"]:
         module.fail_json(
-            msg="Listing a remote needs rclone_config: give the path of rclone's configuration file.",
+            msg="Listing a remote needs rclone_config. Set it to the path of rclone's configuration file.",
             sections=[],
             **NO_MOVES,
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: scaleway_server
-short_description: Make, boot and remove the one Scaleway Instance of a run
+short_description: Create, boot and remove the Scaleway Instance of a run
 version_added: 0.1.0
 description:
-  - Makes sure that a run has exactly one server, that it runs and can be reached, or that nothing of it is left.
+  - Ensures that a run has exactly one running and reachable server, or no resources.
   - The server is found by the tag C(plexburst-run=RUN_ID), never by its name, and every server, flexible IP and volume
     carries that tag and its expiry before the server gets power.
-  - A server that an interrupted run left is taken over and booted.
+  - An existing server of an interrupted run is used and booted.
   - Runs on the controller.
 author:
   - plexburst contributors (@plexburst)
@@ -21,8 +21,8 @@ requirements:
 options:
   state:
     description:
-      - V(running) makes the server, boots it, and waits until it runs and its public address is attached.
-      - V(present) makes it and leaves it stopped.
+      - V(running) creates the server, boots it, and waits until it runs with its public address.
+      - V(present) creates the server and does not start it.
       - V(absent) removes the server from any state, its root volume and its flexible IP. Servers, IPs, block volumes
         and local volumes are each listed and removed on their own until two listings in a row show nothing. A listing
         that fails is repeated. The module fails if anything is not proved gone when O(wait_timeout) has passed.

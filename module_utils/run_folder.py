@@ -107,7 +107,7 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """The folder of a run that exists; raises RunFolderError when it is none."""
         if not (path / "state.json").is_file():
-            raise RunFolderError(f"{path} is no run folder: it has no state.json.")
+            raise RunFolderError(f"{path} is not a run folder: it has no state.json.")
         return cls(path)
 
     def _furnish(self, run_id: str) -> None:
@@ -211,7 +211,7 @@ def _merged_sections(old: list[Any], new: list[Any]) -> list[Any]:
 def check_run_id(run_id: str) -> None:
     """Raise RunFolderError unless it has the form of a run id."""
     if not RUN_ID.match(run_id):
-        raise RunFolderError(f"{run_id!r} is no run id; expected the form 20261122-071500-ab12.")
+        raise RunFolderError(f"{run_id!r} is not a valid run id; expected the form 20261122-071500-ab12.")
 
 
 def acquire_lock(runs_dir: Path, run_id: str, pid: int) -> None:

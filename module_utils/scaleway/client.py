@@ -67,7 +67,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE"})
 
 
 class ScalewayError(Exception):
-    """A request failed; ``str()`` is a sentence for the person who must act.
+    """A request failed; ``str()`` is a message with the next step.
 
     ``kind`` is the API's error type (not_found, out_of_stock, quotas_exceeded, …), "network" when there was no usable
     answer, "configuration" when no request could be made, "deadline" when time ran out. ``ambiguous``: it may have been
@@ -136,15 +136,15 @@ def _read_config_file(path: Path, profile: str | None) -> dict[str, str]:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise _configuration(
-            f"The Scaleway configuration file {path} cannot be read ({error.strerror}). Make it with `scw init`, "
+            f"The Scaleway configuration file {path} cannot be read ({error.strerror}). Create it with `scw init`, "
             "or name another one."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         # The parser's message quotes the line, and the line may be the secret key.
-        raise _configuration(f"The Scaleway configuration file {path} is not valid YAML: correct it.") from error
+        raise _configuration(f"The Scaleway configuration file {path} is not valid YAML. Correct it.") from error
     if not isinstance(loaded, dict):
         raise _configuration(
-            f"The Scaleway configuration file {path} holds no settings: expected keys like access_key."
+            f"The Scaleway configuration file {path} contains no settings. Expected keys such as access_key."
         )
     values = {key: str(loaded[key]) for key in _FILE_KEYS if loaded.get(key)}
     chosen = profile or loaded.get("active_profile")
@@ -173,7 +173,7 @@ def load_client(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
     path = Path(named).expanduser() if named else default
     from_file = _read_config_file(path, profile) if named or path.is_file() else {}
     if profile and profile != "default" and not from_file:
-        raise _configuration(f"The Scaleway profile {profile!r} was asked for, but there is no file {path}.")
+        raise _configuration(f"The Scaleway profile {profile!r} was requested, but the file does not exist: {path}.")
     from_env = {key: environ[f"SCW_{key.upper()}"] for key in _FILE_KEYS if environ.get(f"SCW_{key.upper()}")}
     values = from_env | from_file if settings.config_file else from_file | from_env
     explicit = {
@@ -485,7 +485,7 @@ class Scaleway:
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             # requests' JSONDecodeError is a ValueError too: a 200 with an empty or HTML body ends here.
             raise ScalewayError(
-                f"Scaleway's answer about {what} was not understood ({type(error).__name__}): a proxy in between, or "
+                f"Scaleway's answer about {what} is invalid ({type(error).__name__}): a proxy in between, or "
                 "an SDK that is older than the API. Update the Python package scaleway.",
                 kind="unreadable",
             ) from error
@@ -505,7 +505,10 @@ class Scaleway:
                 )
             if not found or len(items) >= total:
                 return items
-        raise ScalewayError(f"The list of {what} at Scaleway does not end.", kind="unreadable")
+        raise ScalewayError(
+            f"The list of {what} at Scaleway does not end. Run again; if it repeats, check https://status.scaleway.com.",
+            kind="unreadable",
+        )
 
     def _gone_is_none(self, call: Callable[[], T], what: str) -> T | None:
         """CALL's answer, None when the API says itself that there is no such thing."""
@@ -650,7 +653,7 @@ class Scaleway:
         )
         if answer.ip is None:
             raise ScalewayError(
-                "Scaleway's answer to the creation of an IP names none.", kind="unreadable", ambiguous=True
+                "Scaleway's answer to the creation of an IP contains no address.", kind="unreadable", ambiguous=True
             )
         return IpRecord.of(answer.ip, self.zone)
 
@@ -684,7 +687,7 @@ class Scaleway:
         )
         if answer.server is None:
             raise ScalewayError(
-                "Scaleway's answer to the creation of a server names none.", kind="unreadable", ambiguous=True
+                "Scaleway's answer to the creation of a server contains no server.", kind="unreadable", ambiguous=True
             )
         return ServerRecord.of(answer.server, self.zone)
 
@@ -697,11 +700,11 @@ class Scaleway:
         self._instance.server_action(server_id=server_id, action=ServerAction(action), zone=self.zone)
 
     def delete_server(self, server_id: str) -> None:
-        """Delete a stopped server; its volumes stay. Being gone already is no error."""
+        """Delete a stopped server; its volumes stay. A missing resource is not an error."""
         self._gone_is_none(lambda: self._instance.delete_server(server_id=server_id, zone=self.zone), "a server")
 
     def delete_ip(self, ip_id: str) -> None:
-        """Release a flexible IP. Being gone already is no error."""
+        """Release a flexible IP. A missing resource is not an error."""
         self._gone_is_none(lambda: self._instance.delete_ip(ip=ip_id, zone=self.zone), "an IP")
 
     def tag_volume(self, volume_id: str, kind: str, tags: Iterable[str]) -> None:
@@ -712,7 +715,7 @@ class Scaleway:
             self._instance.update_volume(volume_id=volume_id, zone=self.zone, tags=list(tags))
 
     def delete_volume(self, volume_id: str, kind: str) -> None:
-        """Delete a detached volume. Being gone already is no error."""
+        """Delete a detached volume. A missing resource is not an error."""
         if kind == BLOCK_VOLUME:
             self._gone_is_none(lambda: self._block.delete_volume(volume_id=volume_id, zone=self.zone), "a volume")
         else:

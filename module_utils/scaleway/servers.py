@@ -1,4 +1,4 @@
-"""The life of a run's machine at Scaleway: made, booted, found again, removed, and proved removed.
+"""The life cycle of a run's Instance: create, boot, find, remove, and verify the removal.
 
 Crash safety: the flexible IP and the server are tagged in the very request that makes them. A root volume cannot be
 (the server's request has no tags for it), so it is tagged right after, before user data and power; until then it is
@@ -54,7 +54,7 @@ SHORTEST_POLL = 0.05
 STUCK_SECONDS = 10.0
 """How long a server may be in a state that allows no end (starting) before every end is tried in turn."""
 ASK_AGAIN_SECONDS = 30.0
-"""An action that was accepted and shows no effect for so long is asked for again."""
+"""Seconds after which an accepted action without effect is requested again."""
 CREATE_TRIES = 4
 USER_DATA_KEY = "cloud-init"
 _ENDS = ("terminate", "poweroff", "stop_in_place")

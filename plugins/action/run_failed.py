@@ -65,7 +65,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             return {
                 "failed": True,
                 "changed": False,
-                "msg": f"{failure['message']} (There is no run folder to record it in.)",
+                "msg": f"{failure['message']} (There is not a run folder to record it in.)",
             }
         try:
             RunFolder.open(Path(run_dir)).append_event("failure", **failure)

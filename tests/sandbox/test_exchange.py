@@ -157,7 +157,7 @@ def test_a_preflight_names_what_is_wrong_with_the_exchange_and_leaves_nothing(se
         ({"exchange": where(server, rclone_config=str(wrong_key))}, "SignatureDoesNotMatch"),
         ({"exchange": where(server, rclone_config=str(tmp_path / "none"))}, "No such file"),
         ({"exchange": where(server, remote="nowhere:x")}, "no remote [nowhere]"),
-        ({"exchange": where(server, run="")}, "is no run id"),
+        ({"exchange": where(server, run="")}, "is not a valid run id"),
     ]
     results = play(tmp_path, [{"state": "probed", **call} for call, _words in calls])
     assert not any("not-the-secret-key" in json.dumps(result) for result in results)

@@ -124,7 +124,7 @@ def test_what_cannot_be_done_is_said_with_the_next_step(sandbox: Sandbox, runs: 
         assert words in refused.output, (playbook, refused.output[-2000:])
     nowhere = play(sandbox, runs, "install.yml", plexburst_run="20200101-000000-abcd")
     assert nowhere.rc != 0
-    assert "is no run folder" in nowhere.output
+    assert "is not a run folder" in nowhere.output
     assert home(sandbox) == before
 
 

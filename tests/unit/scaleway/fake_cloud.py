@@ -185,4 +185,4 @@ def down(status: int = 503) -> ScalewayError:
 
 def html() -> ScalewayError:
     """What the client raises for an HTML page with 200."""
-    return ScalewayError("Scaleway's answer about volumes was not understood.", kind="unreadable")
+    return ScalewayError("Scaleway's answer about volumes is invalid.", kind="unreadable")

@@ -192,7 +192,7 @@ def test_user_data_that_is_not_set_has_an_empty_body(api: Any) -> None:
 def test_html_instead_of_json_is_a_sentence(api: Any) -> None:
     api.answers += [(200, {}, b"<html>captive portal</html>"), (400, {}, b"<html>no</html>")]
     cloud = cloud_at(api)
-    with pytest.raises(client.ScalewayError, match="not understood"):
+    with pytest.raises(client.ScalewayError, match="is invalid"):
         cloud.servers()
     with pytest.raises(client.ScalewayError, match=r"refused GET .* with 400"):
         cloud.servers()
