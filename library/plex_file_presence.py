@@ -1,23 +1,23 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Look for media files as home's Plex sees them."""
+"""Check which media files home's Plex can read."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_file_presence
-short_description: Look for media files as home's Plex sees them
+short_description: Check which media files home's Plex can read
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Tells for each path whether the file is there, is not there, or cannot be told, in the container that Plex runs in,
-    or on this host as Plex's user.
-  - Only a clean "No such file or directory" is absent. Another error, a folder that does not answer in
-    O(folder_timeout), and a section's folder that is empty or not there are unknown. Treat unknown like present.
-  - One shell process looks at many files. It needs C(sh), C(xargs), C(stat) and C(ls) where Plex lives, no Python.
+  - Reports for each path whether the file is present, absent or unknown. The check runs in Plex's container, or on
+    this host as Plex's user.
+  - Only the error "No such file or directory" means absent. Any other error, a folder that does not answer in
+    O(folder_timeout), and an empty or missing folder of a section mean unknown. Treat unknown like present.
+  - One shell process checks many files. It needs C(sh), C(xargs), C(stat) and C(ls) where Plex runs, but no Python.
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
@@ -32,48 +32,48 @@ attributes:
     details: It only reads.
 options:
   packed:
-    description: The paths as Plex names them, as RV(plexburst.core.plex_db_paths#module:missing_packed) has them.
+    description: The paths in Plex's database, packed, from RV(plexburst.core.plex_db_paths#module:missing_packed).
     type: str
     required: true
   roots:
-    description: The folders of Plex's sections. What is absent below one that is empty or not there is unknown.
+    description: The folders of Plex's sections. A file missing below an empty or missing folder is unknown.
     type: list
     elements: str
     default: []
   container:
-    description: The container that Plex runs in. Empty means that it runs on this host.
+    description: Plex's container. Empty means that Plex runs on this host.
     type: str
     default: ''
   path_map:
-    description: Where Plex's folders lie on this host, as V(path) and V(host); the longest path wins.
+    description: Plex's folders and their paths on this host; the longest O(path_map[].path) wins.
     type: list
     elements: dict
     default: []
     suboptions:
       path:
-        description: The folder as Plex names it.
+        description: Path of the folder in Plex.
         type: str
         required: true
       host:
-        description: The folder on this host.
+        description: Path of the folder on this host.
         type: str
         required: true
   user_of:
-    description: A file of Plex's on this host. Without O(container), files are looked for as its owner.
+    description: A file of Plex on this host. Without O(container), the check runs as the owner of this file.
     type: path
   folder_timeout:
-    description: Seconds that one folder may take.
+    description: Timeout for one folder, in seconds.
     type: float
     default: 20.0
   timeout:
-    description: Seconds that all may take. What is left then is unknown.
+    description: Timeout for the whole check, in seconds. Files that are left then are unknown.
     type: float
     default: 300.0
 """
 
 EXAMPLES = r"""
 ---
-- name: Look for what the remote lacks, where home's Plex runs
+- name: Check which of the files missing on the remote exist at home
   plexburst.core.plex_file_presence:
     packed: "{{ audit.missing_packed }}"
     roots: "{{ audit.roots }}"
@@ -83,39 +83,39 @@ EXAMPLES = r"""
 RETURN = r"""
 ---
 present:
-  description: How many files are there.
+  description: Number of files that are present.
   returned: success
   type: int
   sample: 2
 absent:
-  description: How many are not there.
+  description: Number of files that are absent.
   returned: success
   type: int
   sample: 3
 unknown:
-  description: How many cannot be told.
+  description: Number of files whose state is unknown.
   returned: success
   type: int
   sample: 0
 examples:
-  description: The first of those that are there or cannot be told.
+  description: The first present or unknown paths.
   returned: success
   type: list
   elements: str
   sample: [/Media/Movies/Home Only (2020)/Home Only (2020).mkv]
 why:
-  description: Why some cannot be told.
+  description: Why files are unknown.
   returned: success
   type: list
   elements: str
   sample: []
 present_packed:
-  description: The paths of those that are there, packed.
+  description: The present paths, packed.
   returned: success
   type: str
   sample: eJzTd01Jzy9KBAANdgM4
 unknown_packed:
-  description: The paths of those that cannot be told, packed.
+  description: The unknown paths, packed.
   returned: success
   type: str
   sample: ''
@@ -129,7 +129,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors impo
 
 
 def main() -> None:
-    """Look, answer."""
+    """Check the paths and return the result."""
     module = AnsibleModule(
         argument_spec={
             "packed": {"type": "str", "required": True},
@@ -161,7 +161,7 @@ def main() -> None:
             presence.Limits(options["folder_timeout"], options["timeout"]),
         )
     except (PlexDatabaseError, OSError) as error:
-        module.fail_json(msg=f"The files that the remote lacks cannot be looked for at home. {error}")
+        module.fail_json(msg=f"The check at home for files missing on the remote failed. {error}")
     module.exit_json(
         changed=False,
         **found.as_dict(),

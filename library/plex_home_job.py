@@ -1,67 +1,67 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Stop home's Plex, swap its pair and start it, as one process at home that needs no controller."""
+"""Stop home's Plex, swap its pair and start it, in one process at home that needs no controller."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_home_job
-short_description: Stop home's Plex, swap its database pair and start it, without needing the controller
+short_description: Stop home's Plex, swap its database pair and start it, independent of the controller
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Writes down at home what is about to be done, then starts one process there, in a session of its own, that stops
-    Plex, swaps the pair as M(plexburst.core.plex_db_install) does, starts Plex, waits until it is ready and verifies
-    the database. A failure at any point puts the old pair back; Plex is started in any case.
-  - That process runs from its own copy of the code, so it goes on when the connection or the controller is lost. It is
-    asked how far it is by short module calls; a lost line only delays that.
-  - A part of it that is killed or takes longer than its time limit is followed by another one, which goes forward when
-    the new pair is in place, else backward. When all of it is killed, O(state=recovered) does so.
-  - The record lies in the folder C(home-job) of O(work_dir), mode 0700, until O(state=absent).
+  - Records the job at home, then starts one process there in its own session. The process stops Plex, swaps the pair
+    like M(plexburst.core.plex_db_install), starts Plex, waits until it is ready and verifies the database. After any
+    failure the old pair is restored; Plex is always started.
+  - The process runs from its own copy of the code, so it continues when the connection or the controller is lost. Short
+    module calls query its progress; a lost connection only delays them.
+  - If a worker of the process is killed or exceeds its time limit, another worker finishes the job when the new pair is
+    in place, and reverts it otherwise. If the whole process is killed, O(state=recovered) does the same.
+  - The record is in the folder C(home-job) of O(work_dir), mode 0700, until O(state=absent).
 options:
   state:
     description:
-      - V(finished) starts the job and waits until it has ended. It fails when what was asked for did not come about.
-      - V(recovered) looks for a job that an earlier controller began. It waits for one that is under way and settles
-        one that was killed. It never fails because of how that job ended.
+      - V(finished) starts the job and waits until it has ended. It fails if the installation or rollback failed.
+      - V(recovered) looks for a job of an earlier controller. It waits for a running job, and finishes or reverts a
+        killed one. It does not fail if that job failed.
       - V(absent) removes the record of a job that has ended.
     type: str
     choices: [finished, recovered, absent]
     default: finished
   work_dir:
-    description: A folder at home; its folder C(home-job) holds the record.
+    description: Folder at home that contains the folder C(home-job) with the record.
     type: path
     required: true
   commands:
     description:
-      - How Plex is asked for, stopped and started, as the role plex_server gives it (C(tasks_from) commands).
+      - The commands that check, stop and start Plex, from the role plex_server (C(tasks_from) commands).
       - Required unless O(state=absent).
     type: dict
   what:
-    description: An V(installation) of the pair in O(incoming), or a V(rollback) to O(backup).
+    description: V(installation) of the pair in O(incoming), or V(rollback) to O(backup).
     type: str
     choices: [installation, rollback]
     default: installation
   run_id:
-    description: The run, part of the backup's name.
+    description: Id of the run; part of the backup's name.
     type: str
     default: manual
   databases_dir:
     description: The folder C(Plug-in Support/Databases) of the Plex server. Required with O(state=finished).
     type: path
   backups_dir:
-    description: The folder for the backups. Required with O(state=finished).
+    description: Folder for the backups. Required with O(state=finished).
     type: path
   preferences:
-    description: Plex's C(Preferences.xml) at home, whose token the check for readiness uses there. Required with
+    description: Plex's C(Preferences.xml) at home, with the token for the readiness check. Required with
       O(state=finished).
     type: path
   urls:
-    description: Where Plex may answer as seen from home itself. When none of them answers before the stop, Plex counts
-      as ready when it has opened its database.
+    description: URLs at which Plex may answer on home itself. If no URL answers before the stop, Plex counts as ready
+      when it has opened its database.
     type: list
     elements: str
     default: []
@@ -69,11 +69,11 @@ options:
     description: The folder of the new pair, on the file system of O(databases_dir). Required for an installation.
     type: path
   base_dir:
-    description: Folder of the pair that home and O(incoming) both descend from. With it home's last changes are merged
-      in. It is removed when the old pair is put back.
+    description: Folder of the base of home and O(incoming). If given, home's last changes are merged into the new pair.
+      It is removed when the old pair is restored.
     type: path
   sections:
-    description: Titles or ids of the sections that were in the run. Empty means all.
+    description: Titles or ids of the run's sections. Empty means all.
     type: list
     elements: str
     default: []
@@ -83,38 +83,38 @@ options:
     elements: str
     default: []
   conflicts_file:
-    description: A file to which every conflict of the merge is added.
+    description: File to which the conflicts of the merge are appended.
     type: path
   keep:
-    description: How many backups to keep, the newest included.
+    description: Number of backups to keep, including the newest.
     type: int
     default: 3
   backup:
-    description: The backup's name for a rollback. Empty means the newest that an installation made.
+    description: Name of the backup for a rollback. Empty means the newest backup of an installation.
     type: str
     default: ''
   ready_timeout:
-    description: Seconds until Plex must be ready after it was started.
+    description: Timeout until Plex is ready after its start, in seconds.
     type: float
     default: 600.0
   swap_timeout:
-    description: Seconds for the last merge and the swap.
+    description: Timeout for the last merge and the swap, in seconds.
     type: float
     default: 900.0
   steady:
-    description: Seconds that a Plex that did not end when it was asked to must stay ready.
+    description: Seconds for which Plex must stay ready if it did not end when it was stopped.
     type: float
     default: 30.0
   poll:
-    description: Seconds between two looks at Plex, and at the job.
+    description: Seconds between two checks of Plex, and of the job.
     type: float
     default: 0.5
   patience:
-    description: Seconds for which home may be out of reach before the task says so.
+    description: Seconds for which home may be unreachable before the task fails.
     type: float
     default: 600.0
   job_id:
-    description: Set by the action plugin, so that a start whose answer was lost is not done twice.
+    description: Set by the action plugin, so that a job whose start was not confirmed does not start twice.
     type: str
     default: ''
   step:
@@ -126,11 +126,11 @@ attributes:
   action:
     description: Runs as an action plugin on the controller too.
     support: full
-    details: It calls the module to start the job and for each look, and waits in between.
+    details: It calls the module to start the job and to query its state, and waits in between.
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
     support: partial
-    details: With O(state=recovered) it says what it would do. O(state=finished) does nothing.
+    details: O(state=recovered) reports what it would do. O(state=finished) does nothing.
   diff_mode:
     description: Shows what would be changed in diff mode.
     support: none
@@ -142,7 +142,7 @@ attributes:
 
 EXAMPLES = r"""
 ---
-- name: Settle what an earlier run began
+- name: Recover an interrupted installation or rollback
   plexburst.core.plex_home_job:
     state: recovered
     work_dir: /var/lib/plexburst
@@ -163,38 +163,38 @@ EXAMPLES = r"""
 RETURN = r"""
 ---
 found:
-  description: With O(state=recovered) V(none), V(ended), V(running) or V(died), the state in which the job was found.
-    With O(state=finished) V(ended).
+  description: State of the job when it was found. V(none), V(ended), V(running) or V(died) with O(state=recovered);
+    V(ended) with O(state=finished).
   returned: success
   type: str
   sample: none
 said:
-  description: What was found and done, or would be done, in one sentence. Empty when there was nothing.
+  description: What was found and done, or would be done, in one sentence. Empty if no job was found.
   returned: success
   type: str
   sample: ''
 what:
-  description: What the job does or did.
+  description: The kind of job.
   returned: when there is a record
   type: str
   sample: installation
 run_id:
-  description: The run that began it.
+  description: The run that started the job.
   returned: when there is a record
   type: str
   sample: 20261122-071500-ab12
 log:
-  description: The end of what a job that was killed had printed.
+  description: The end of the log of a killed job.
   returned: success
   type: str
   sample: ''
 job_id:
-  description: The id that the action plugin gave it.
+  description: The id set by the action plugin.
   returned: when there is a record
   type: str
   sample: 0f8fad5b
 step_at:
-  description: When that step began.
+  description: When the current step began.
   returned: when there is a record
   type: str
   sample: "2026-11-22T08:15:00Z"
@@ -204,16 +204,16 @@ started_at:
   type: str
   sample: "2026-11-22T08:14:58Z"
 step:
-  description: The step it is at.
+  description: The current step.
   returned: when there is a record
   type: str
   sample: end
 result:
-  description: How it ended. C(done), whether what was asked for came about. C(installed), whether the new pair is in
-    place. C(serves), whether Plex became ready. C(backup), the folder of the pair that was in place before.
-    C(down_seconds). C(watch_state), null values where the process that counted was killed. C(version) of Plex.
-    C(reason), why it did not come about.
-  returned: when it has ended
+  description: Result of the job. C(done), whether the job succeeded. C(installed), whether the new pair is in place.
+    C(serves), whether Plex became ready. C(backup), the folder of the former pair. C(down_seconds), how long Plex was
+    stopped. C(watch_state), with null values if the process that counted was killed. C(version) of Plex. C(reason),
+    why the job failed.
+  returned: when the job has ended
   type: dict
   sample: {done: true, installed: true, serves: true, down_seconds: 4.1, reason: ''}
 """
@@ -234,7 +234,7 @@ except ImportError as error:
 
 
 def order(options: dict[str, Any]) -> dict[str, Any]:
-    """What the job is told."""
+    """Return the specification of the job."""
     names = ["what", "run_id", "databases_dir", "backups_dir", "preferences", "urls", "incoming", "base_dir"]
     names += ["plex_sqlite", "conflicts_file", "keep", "backup", "commands", "poll"]
     base = options["base_dir"]
@@ -249,7 +249,7 @@ def order(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def act(module: AnsibleModule) -> dict[str, Any]:
-    """Start, settle, look or forget."""
+    """Start, settle, query or remove the job."""
     options = module.params
     place = record.Record(Path(options["work_dir"]) / record.FOLDER)
     changed = False
@@ -275,7 +275,7 @@ def act(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    """One short call; the action plugin waits."""
+    """Run one step of the job; the action plugin waits."""
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["finished", "recovered", "absent"], "default": "finished"},
@@ -311,14 +311,14 @@ def main() -> None:
     if MISSING is not None:
         module.fail_json(
             msg=(
-                f"The Python of this host ({sys.executable}) cannot import what is needed: {MISSING}. Install the "
+                f"The Python of this host ({sys.executable}) cannot import a required module: {MISSING}. Install the "
                 "distribution's sqlite3 support for Python, or set ansible_python_interpreter to a complete Python."
             )
         )
     try:
         result = act(module)
     except (PlexDatabaseError, OSError) as error:
-        module.fail_json(msg=f"The job at home ({module.params['work_dir']}): {error}")
+        module.fail_json(msg=f"The job at home ({module.params['work_dir']}) failed. {error}")
     module.exit_json(**result)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: scaleway_runs
-short_description: What runs that are not alive hold at Scaleway
+short_description: List the resources of other runs at Scaleway
 version_added: 0.1.0
 description:
-  - Lists every server, flexible IP and volume of ours in every zone, twice, and returns what belongs to runs that do
-    not hold the lock of the runs folder, since when, what it costs, and the commands that end that.
-  - Fails when anything could not be listed, because what was not looked at may be billed.
-  - A run of another controller holds a lock that cannot be seen here, so whether it is alive cannot be told. It is
-    returned with RV(other_runs[].here=false).
+  - Lists plexburst's servers, flexible IPs and volumes in all zones, twice. Returns the resources of runs that do not
+    hold the lock of the runs folder, with their age, their price and the commands that end their cost.
+  - Fails if a listing fails, because an unlisted resource may be billed.
+  - The lock of another controller cannot be seen here, so it is unknown whether its runs are alive. They are returned
+    with RV(other_runs[].here=false).
   - Changes nothing. Runs on the controller.
 author:
   - plexburst contributors (@plexburst)
@@ -21,25 +21,25 @@ requirements:
   - scaleway >= 2.12
 options:
   run_id:
-    description: The run that asks. What it holds is not among RV(other_runs).
+    description: The current run. Its resources are not in RV(other_runs).
     type: str
     required: true
   runs_dir:
     description:
       - Folder of the run folders. The run that holds its lock is alive.
-      - What records in it say was made and not removed is asked for by id in O(zone), too.
+      - Resources that its records name as created and not removed are also queried by id in O(zone).
     type: path
     required: true
   inventory:
-    description: Inventory sources, for the commands.
+    description: Inventory sources to use in the commands.
     type: list
     elements: str
     default: []
   zone:
-    description: A zone to look in besides those that are known. The default zone of the configuration if left out.
+    description: A zone to list in addition to the known ones. The default zone of the configuration if left out.
     type: str
   wait_timeout:
-    description: Seconds for everything together, retries included.
+    description: Timeout for the whole module including retries, in seconds.
     type: int
     default: 120
   poll_interval:
@@ -47,7 +47,7 @@ options:
     type: float
     default: 0.5
   request_timeout:
-    description: Seconds to wait for the answer to one request. A request without an answer is tried again.
+    description: Timeout for one request, in seconds. A request without an answer is repeated.
     type: float
     default: 30.0
   config_file:
@@ -57,7 +57,7 @@ options:
     description: Profile in the configuration file. C(SCW_PROFILE), or the file's C(active_profile), if left out.
     type: str
   api_url:
-    description: Another address of the API, a simulator's for example.
+    description: Another URL of the API, for example of a simulator.
     type: str
   project_id:
     description: Project to work in. The default project of the configuration if left out.
@@ -75,7 +75,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: List what other runs left
+- name: List the resources of other runs
   plexburst.core.scaleway_runs:
     run_id: "{{ run_id }}"
     runs_dir: "{{ runs_dir }}"
@@ -84,47 +84,47 @@ EXAMPLES = r"""
 
 RETURN = r"""
 listed_at:
-  description: When everything was listed.
+  description: Time of the listing.
   returned: success
   type: str
 other_runs:
-  description: Runs that are not alive here and hold something.
+  description: Runs that are not alive here and hold resources.
   returned: success
   type: list
   elements: dict
   contains:
     run_id:
-      description: The run. Empty for what carries our tag and names no run.
+      description: The run. Empty for resources with plexburst's tag but without a run.
       type: str
     here:
       description: Whether its folder is in O(runs_dir).
       type: bool
     resources:
-      description: What it holds, as C(server/ID), C(ip/ID) and C(volume/ID).
+      description: Its resources, as C(server/ID), C(ip/ID) and C(volume/ID).
       type: list
       elements: str
     since:
-      description: When the oldest of it was made. Null when unknown.
+      description: When the oldest resource was created. Null if unknown.
       type: str
     expires_at:
-      description: When the reaper may remove it. Null when nothing says so.
+      description: When the reaper may remove the resources. Null without an expiry.
       type: str
     hourly_price:
-      description: EUR per hour of its server without VAT. Null when the price list has no price.
+      description: Price of its server in EUR per hour, without VAT. Null if the price list has no price.
       type: float
     billed:
-      description: EUR so far of its server, if it ran since it was made. Null when unknown.
+      description: Cost of its server so far in EUR, if it ran since its creation. Null if unknown.
       type: float
     commands:
-      description: The commands that end what it costs, the one that loses nothing first.
+      description: The commands that end the cost; the first one keeps the results.
       type: list
       elements: str
 told:
-  description: All of them as one text. Empty when there are none.
+  description: All other runs as one text. Empty if there are none.
   returned: success
   type: str
 own:
-  description: What the run that asks holds.
+  description: The resources of the current run.
   returned: success
   type: list
   elements: str
@@ -158,7 +158,7 @@ except ImportError:
 
 
 class Look:
-    """One look at all zones."""
+    """One listing of all zones."""
 
     def __init__(self, module: AnsibleModule) -> None:
         params = module.params
@@ -170,7 +170,7 @@ class Look:
         self.cloud.transport.deadline = self.clock.deadline
 
     def found(self) -> dict[str, records.ServerRecord | records.IpRecord | records.VolumeRecord]:
-        """Everything of ours, by name; client.ScalewayError when a zone or a kind could not be listed."""
+        """Return plexburst's resources by name; client.ScalewayError if a zone or a kind could not be listed."""
         zones = naming.all_zones(self.cloud.zone)
         looks = [
             servers.Removal(
@@ -188,24 +188,24 @@ class Look:
         ]
         if missing:
             raise client.ScalewayError(
-                "What earlier runs left at Scaleway could not be listed, so it may be billed unseen. "
+                "Resources that earlier runs left at Scaleway could not be listed, so they may be billed unnoticed. "
                 + " ".join(missing),
                 kind="not_listed",
             )
         return {name: record for look in looks for name, record in look.records.items()}
 
     def prices(self, zones: set[str]) -> dict[str, dict[str, float]]:
-        """Hourly prices by zone and type; a price list that cannot be had is a warning, and no price."""
+        """Return hourly prices by zone and type; a price list that cannot be read is a warning and no price."""
         told: dict[str, dict[str, float]] = {}
         for zone in sorted(zones):
             try:
                 told[zone] = {name: offer.hourly_price for name, offer in self.cloud.offers(zone).items()}
             except client.ScalewayError as error:
-                self.module.warn(f"What servers in {zone} cost is unknown: {error}")
+                self.module.warn(f"The price list of {zone} could not be read, so prices are unknown. {error}")
         return told
 
     def result(self) -> dict[str, Any]:
-        """Everything the module returns."""
+        """Return the result of the module."""
         found = self.found()
         now = datetime.now(UTC)
         prices = self.prices({record.zone for record in found.values() if isinstance(record, records.ServerRecord)})

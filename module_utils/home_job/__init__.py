@@ -1,4 +1,4 @@
-"""What is done to home's Plex while it is stopped, as one process at home that needs no controller.
+"""The job at home: one process, independent of the controller, that works while home's Plex is stopped.
 
 It runs from a copy of this package and of plex_db: Python 3.9, the standard library, nothing of Ansible.
 """

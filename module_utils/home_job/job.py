@@ -1,8 +1,8 @@
-"""The job: stop Plex, swap the pair, start Plex, check; and back again when that does not go well.
+"""The job: stop Plex, swap the pair, start Plex and verify; revert the swap after a failure.
 
-One process leads and only waits; the work is done by a child. A child that is killed, or that is later than its time
-limit, is followed by another one that settles what it finds: forward when the new pair is in place, else backward. So
-Plex is started whatever happens to the child. When the leader is killed too, `settle` is started by the next playbook.
+The leader process only waits; a child does the work. If the child is killed or exceeds its time limit, another child
+recovers: it finishes the job when the new pair is in place, and reverts it otherwise. So Plex is always started. If the
+leader is killed too, the next playbook starts `settle`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ VERIFY_SECONDS = 600.0
 
 
 class Job:
-    """One job, of the folder of its record."""
+    """One job, identified by the folder of its record."""
 
     def __init__(self, folder: Path, operations: FileOperations | None = None) -> None:
         self.record = Record(folder)
@@ -47,16 +47,16 @@ class Job:
         self.server = Server(
             self.spec["commands"], self.spec["urls"], Path(self.spec["preferences"]), self.databases, self.spec["poll"]
         )
-        # Until when the child's step may take; shared with the leader, and not on a disk that may be full.
+        # Deadline of the child's step; shared memory, because the disk may be full.
         self._deadline = mmap.mmap(-1, 8)
         self._reason = ""
         self._stop_failed = False
         self._serves, self._served_at = False, 0.0
 
     def lead(self, begin: str) -> int:
-        """Have it done; returns the exit code.
+        """Run the job in children; returns the exit code.
 
-        :param begin: `window` from the start, or `settle` for one that was interrupted.
+        :param begin: `window` for a new job, or `settle` for an interrupted one.
         """
         attempts = [self.window] if begin == WINDOW else []
         for attempt in [*attempts, *[self.settle] * SETTLE_TRIES, self.give_up]:
@@ -74,7 +74,7 @@ class Job:
                 os.setpgid(0, 0)
                 self._guarded(work)
                 code = 0
-            except BaseException:  # noqa: BLE001 - a child must not go on as its leader
+            except BaseException:  # noqa: BLE001 - a child must not continue as its leader
                 traceback.print_exc()
             finally:
                 sys.stderr.flush()
@@ -84,7 +84,7 @@ class Job:
             if ended:
                 return status == 0
             if time.monotonic() > struct.unpack("d", self._deadline[:])[0]:
-                print("A step took longer than its time limit; its process is ended.", file=sys.stderr, flush=True)
+                print("A step exceeded its time limit; its process is killed.", file=sys.stderr, flush=True)
                 for kill in (os.killpg, os.kill):
                     with suppress(OSError):
                         kill(child, signal.SIGKILL)
@@ -93,16 +93,16 @@ class Job:
             time.sleep(TICK)
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        """Do it; what fails is noted, and settled by the same process."""
+        """Run WORK; record a failure and recover from it in this process."""
         try:
             work()
-        except Exception as error:  # noqa: BLE001 - whatever it is, Plex must be started
+        except Exception as error:  # noqa: BLE001 - Plex must be started after any error
             traceback.print_exc()
             self._failed(as_error(error))
             self.settle()
 
     def window(self) -> None:
-        """The whole window, from a Plex that runs."""
+        """Run the whole job, from a running Plex."""
         source = self._source()
         urls = self.server.choose_url() if self.server.running() else self.spec["urls"]
         self.record.update(
@@ -112,7 +112,7 @@ class Job:
             stopped_at=time.time(),
         )
         self.server.watch(urls)
-        self.record.step("stop")  # a stop that cannot be written down does not happen
+        self.record.step("stop")  # raises, so that Plex is not stopped without a record
         self._stop()
         self._step("swap", self.spec["swap_seconds"])
         if self.spec["what"] == INSTALLATION:
@@ -135,12 +135,12 @@ class Job:
         self._forward(done.backup, {"kept": done.merged.kept, "conflicts": done.merged.conflicts})
 
     def settle(self) -> None:
-        """Bring home to rest from wherever it is. Safe at any time and any number of times."""
+        """Finish or revert the job from any step. Can be repeated at any time."""
         record = self.record.read()
         self.server.watch(record.get("urls", self.spec["urls"]))
         self._reason = self._reason or str(record.get("reason", ""))
         interrupted = (self.databases / install.JOURNAL).exists()
-        # A stop that was asked for may still be going on, and the pair can only be put right while Plex is down.
+        # A requested stop may still be running, and the pair can only be repaired while Plex is stopped.
         if interrupted or (record["step"] == "stop" and not self._stop_failed):
             try:
                 self._stop()
@@ -162,7 +162,7 @@ class Job:
         elif made is not None and not record.get("backward"):
             try:
                 self._forward(str(made), record.get("swapped", {}))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the old pair is put back
+            except Exception as error:  # noqa: BLE001 - the old pair is restored after any error
                 traceback.print_exc()
                 self._failed(as_error(error))
                 self._backward(made)
@@ -170,8 +170,10 @@ class Job:
             self._backward(made)
 
     def give_up(self) -> None:
-        """After every try failed: start Plex on what there is and say so."""
-        self._reason = self._reason or str(self.record.read().get("reason", "")) or "every try to settle it failed"
+        """Start Plex on the current pair after all attempts have failed, and record the failure."""
+        self._reason = (
+            self._reason or str(self.record.read().get("reason", "")) or "all attempts to recover the job failed"
+        )
         self._serve_anyway()
         self._end(False, "")
 
@@ -185,7 +187,7 @@ class Job:
         self._stop_failed = False
 
     def _forward(self, backup: str, counted: dict[str, Any]) -> None:
-        """Start Plex on the new pair and look at it. From here on a failure leads backward."""
+        """Start Plex on the new pair and verify it. From here on, a failure reverts the swap."""
         try:
             self._serve()
             manifest = Path(self.record.read()["source"]) / MANIFEST
@@ -198,18 +200,18 @@ class Job:
         self._end(True, backup, counted)
 
     def _settle_rollback(self, made: Path | None) -> None:
-        """A rollback is not taken back: its user wanted to leave the pair that was in place."""
+        """Finish a rollback. It is not reverted, because its user wanted to replace the former pair."""
         if made is not None:
             self._reason = ""
         self._serve_anyway()
         self._end(made is not None and self._serves, str(made or ""))
 
     def _backward(self, made: Path | None) -> None:
-        """Put the old pair back if the new one is in place, and start Plex whatever comes of that."""
+        """Restore the old pair if the new one is in place; start Plex in any case."""
         self._note(backward=True)
         try:
             if self.spec["base_dir"]:
-                # The way back writes little, but on a full disk even that is too much.
+                # Free space first: restoring the pair writes little, but fails on a full disk.
                 shutil.rmtree(self.spec["base_dir"], ignore_errors=True)
             if made is not None:
                 self._stop()
@@ -220,7 +222,7 @@ class Job:
         self._end(False, "")
 
     def _serve(self, patience: float = START_SECONDS) -> None:
-        # A Plex that did not end may still be about to.
+        # A Plex that did not end in time may still end.
         steady = float(self.spec["steady_seconds"]) if self._stop_failed else 0.0
         limit = float(self.spec["ready_seconds"])
         self._step("start", patience + START_SECONDS + limit + steady)
@@ -228,12 +230,12 @@ class Job:
         self._serves, self._served_at = True, time.time()
 
     def _serve_anyway(self) -> None:
-        """Start Plex on what there is; that it does not become ready is part of the result."""
+        """Start Plex on the current pair; a Plex that does not become ready is part of the result."""
         self._serves = False
         try:
             self._serve(max(START_SECONDS, float(self.spec["ready_seconds"])))
         except HomeJobError as error:
-            self._failed("", f"After that Plex did not serve: {as_error(error)}")
+            self._failed("", f"Plex then did not become ready: {as_error(error)}")
 
     def _end(self, done: bool, backup: str, counted: dict[str, Any] | None = None) -> None:
         since = float(self.record.read().get("stopped_at", 0.0))
@@ -248,7 +250,7 @@ class Job:
                 "serves": self._serves,
                 "backup": backup,
                 "down_seconds": round(max(self._served_at - since, 0.0), 1) if since else 0.0,
-                # null: the process that counted them was killed.
+                # null if the process that counted them was killed.
                 "watch_state": {name: watched.get(name) if installed else 0 for name in ("kept", "conflicts")},
                 "version": self.server.version,
                 "reason": "" if done else self._reason,
@@ -272,14 +274,14 @@ class Job:
         )
 
     def _made(self, record: dict[str, Any]) -> Path | None:
-        """The backup of the old pair, if the new one is in place: its files were moved there from their folder."""
+        """Return the backup of the old pair if the new pair is in place, that is, moved out of its source folder."""
         source = record.get("source")
         if not source or any((Path(source) / name).exists() for name in NAMES):
             return None
         for path in reversed(install.list_backups(self.backups)):
             about = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
             mine = about.get("run_id") == self.spec["run_id"] and about.get("kind") == self.spec["what"]
-            # A backup whose file is still the one in place was made for a swap that did not come about.
+            # A backup whose file is still the current one belongs to a swap that did not happen.
             linked = any((path / name).samefile(self.databases / name) for name in NAMES)
             if mine and not linked and path.name not in record.get("backups_before", []):
                 return path
@@ -298,7 +300,7 @@ class Job:
 
     @staticmethod
     def _try(write: Callable[[], None]) -> None:
-        """Write the record. With Plex down a full disk is no reason to stop; what was not written is in job.log."""
+        """Write the record. While Plex is stopped, a full disk must not end the job; job.log has the error."""
         try:
             write()
         except Exception:  # noqa: BLE001 - see above
@@ -309,9 +311,9 @@ class Job:
 
 
 def main(folder: Path, begin: str) -> int:
-    """Do it and clean up; for the process that `launch` starts."""
-    # A session that ends, or a machine that shuts down, gives a while before it kills. A handler, not SIG_IGN, which
-    # Plex and every command would inherit.
+    """Run the job and clean up; entry point of the process that `launch` starts."""
+    # The end of a session and a shutdown send a signal some time before they kill. A handler, not SIG_IGN, because Plex
+    # and every command would inherit SIG_IGN.
     for name in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: None)
     job = Job(folder)

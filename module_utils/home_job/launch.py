@@ -1,4 +1,4 @@
-"""Starts the job as a process of its own, from a copy of its code, and tells how far it is."""
+"""Start the job as its own process, from a copy of its code, and report its state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import job
 from .record import CODE, ENDED, LOG, Record
 
 PACKAGE = "plexburst_home"
-"""The name of the copy."""
+"""Package name of the copy."""
 
 _OURS = __name__.rpartition(".home_job.")[0] + "."
 _START = (
@@ -24,9 +24,9 @@ _START = (
 
 
 def start(record: Record, job_id: str, spec: dict[str, Any]) -> None:
-    """Start the window; a second call with the same id finds the first one's job.
+    """Start the job; a second call with the same id does nothing.
 
-    :raises PlexDatabaseError: another job works there, or has not been settled.
+    :raises PlexDatabaseError: another job is running, or was interrupted and is not recovered.
     """
     if record.exists():
         known = record.read()
@@ -34,13 +34,13 @@ def start(record: Record, job_id: str, spec: dict[str, Any]) -> None:
             return
         if record.alive():
             raise PlexDatabaseError(
-                f"The {known['what']} of run {known['run_id']} is under way at home (step {known['step']}): wait for "
-                "it, then run the playbook again."
+                f"The {known['what']} of run {known['run_id']} is running at home (step {known['step']}). Wait until "
+                "it has ended, then run the playbook again."
             )
         if known["state"] != ENDED:
             raise PlexDatabaseError(
                 f"The {known['what']} of run {known['run_id']} was interrupted at home (step {known['step']}) and is "
-                "not settled: run the playbook again, which settles it first."
+                "not recovered. Run the playbook again; it recovers the job first."
             )
     about = {"job_id": job_id, "what": spec["what"], "run_id": spec["run_id"]}
     try:
@@ -49,14 +49,14 @@ def start(record: Record, job_id: str, spec: dict[str, Any]) -> None:
             _launch(record, job.WINDOW, descriptor)
     except BlockingIOError:
         raise PlexDatabaseError(
-            f"Another process has just begun to work on {record.folder}: run the playbook again."
+            f"Another process has just started a job in {record.folder}. Run the playbook again."
         ) from None
 
 
 def settle(record: Record, commands: dict[str, Any]) -> bool:
-    """Settle a job that was killed; False when there is none to settle, or when it lives.
+    """Recover a killed job; False if there is none or if it is running.
 
-    :param commands: how Plex is stopped and started now; what the record knows may be of another inventory.
+    :param commands: the current commands to stop and start Plex; those in the record may be from another inventory.
     """
     try:
         with record.lock() as descriptor:
@@ -70,10 +70,10 @@ def settle(record: Record, commands: dict[str, Any]) -> bool:
 
 
 def look(record: Record) -> dict[str, Any]:
-    """What there is: {found: none, running, died or ended, …what the record says}."""
+    """Return the state of the job: {found: none, running, died or ended, … values of the record}."""
     if not record.exists():
         return {"found": "none"}
-    # Alive first: a job writes how it ended before it ends.
+    # Check alive first, because a job records its result before it ends.
     alive = record.alive()
     known = record.read()
     found = "ended" if known["state"] == ENDED else "running" if alive else "died"
@@ -82,38 +82,38 @@ def look(record: Record) -> dict[str, Any]:
 
 
 def forget(record: Record, seconds: float = 10.0) -> bool:
-    """Remove a record that has ended; False when there is none.
+    """Remove the record of a job that has ended; False if there is none.
 
-    :raises PlexDatabaseError: its job lives, or was killed and is not settled.
+    :raises PlexDatabaseError: its job is running, or was killed and is not recovered.
     """
     end = time.monotonic() + seconds
     while record.alive() and time.monotonic() < end:
-        time.sleep(0.05)  # it removes its code after it has written how it ended
+        time.sleep(0.05)  # it removes its code after it has recorded its result
     if not record.exists():
         return False
     known = record.read()
     if known["state"] != ENDED or record.alive():
         raise PlexDatabaseError(
             f"The {known['what']} of run {known['run_id']} has not ended at home (step {known['step']}), so its record "
-            "stays: run the playbook again, which waits for it or settles it."
+            "is kept. Run the playbook again; it waits for the job or recovers it."
         )
     record.remove()
     return True
 
 
 def outcome(known: dict[str, Any]) -> str:
-    """How a job ended, as a part of a sentence."""
+    """Return the result of a job as a part of a sentence."""
     result = known["result"]
-    serves = "Plex serves" if result["serves"] else "Plex does not serve"
+    serves = "Plex is ready" if result["serves"] else "Plex is not ready"
     if result["installed"]:
-        return f"the new pair is in place and {serves} (it was down for {result['down_seconds']:.0f} s)"
+        return f"the new pair is in place and {serves} (it was stopped for {result['down_seconds']:.0f} s)"
     if result["done"]:
-        return f"the backup's pair is in place and {serves} (it was down for {result['down_seconds']:.0f} s)"
-    return f"the {known['what']} did not come about, {serves} with the pair it had before: {result['reason']}"
+        return f"the backup's pair is in place and {serves} (it was stopped for {result['down_seconds']:.0f} s)"
+    return f"the {known['what']} failed, {serves} with its former pair: {result['reason']}"
 
 
 def log_of(record: Record, size: int = 2000) -> str:
-    """The end of what the job printed."""
+    """Return the end of the job's log."""
     try:
         return (record.folder / LOG).read_text(encoding="utf-8", errors="replace")[-size:]
     except OSError:
@@ -121,10 +121,10 @@ def log_of(record: Record, size: int = 2000) -> str:
 
 
 def _launch(record: Record, begin: str, descriptor: int) -> None:
-    """A session of its own, nothing of ours open but the lock: what ends the SSH connection does not reach it.
+    """Start the process in its own session with only the lock open, so that it survives the end of the SSH connection.
 
-    systemd's logind does, where KillUserProcesses=yes is set and the user who logs in is not root; see the README of
-    the role plex_home.
+    systemd's logind still ends it if KillUserProcesses=yes is set and the login is not root; see the README of the role
+    plex_home.
     """
     code = record.folder / CODE
     shutil.rmtree(code, ignore_errors=True)
@@ -142,8 +142,8 @@ def _launch(record: Record, begin: str, descriptor: int) -> None:
 
 
 def copy_code(target: Path) -> None:
-    """Write this package and what it imports to `target`, from wherever Python has it: Ansible's zip file goes away
-    with the connection."""
+    """Copy this package and its imports to `target`, because Ansible's zip file is removed at the end of the
+    connection."""
     for name, module in sorted(sys.modules.items()):
         if not name.startswith(_OURS) or name.split(".")[len(_OURS.split(".")) - 1] not in ("home_job", "plex_db"):
             continue

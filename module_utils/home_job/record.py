@@ -1,7 +1,7 @@
-"""The record at home: which window, of which run, at which step; and how it ended.
+"""The record of a job at home: its kind, run, step and result.
 
-Folder HOME_WORK_DIR/home-job (0700): record.json (the state), journal.jsonl (every step), spec.json, lock (held for as
-long as the job lives), job.log, code (gone when it has ended).
+Folder HOME_WORK_DIR/home-job (0700): record.json (the state), journal.jsonl (every step), spec.json, lock (held while
+the job runs), job.log, code (removed at the end).
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ RUNNING, ENDED = "running", "ended"
 
 
 class Record:
-    """What lies in one folder."""
+    """The record in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def exists(self) -> bool:
-        """Whether there is a record."""
+        """Return whether there is a record."""
         return (self.folder / RECORD).exists()
 
     def read(self) -> dict[str, Any]:
-        """The state.
+        """Return the state.
 
         :raises PlexDatabaseError: it cannot be read.
         """
-        return read_json_object(self.folder / RECORD, "the record of what is done to home's Plex")
+        return read_json_object(self.folder / RECORD, "the record of the job at home")
 
     def spec(self) -> dict[str, Any]:
-        """What the job was told."""
-        return read_json_object(self.folder / SPEC, "the order of what is done to home's Plex")
+        """Return the specification of the job."""
+        return read_json_object(self.folder / SPEC, "the specification of the job at home")
 
     def begin(self, spec: dict[str, Any], about: dict[str, Any]) -> None:
-        """Make the folder and write down what is about to be done."""
+        """Create the folder and record the new job."""
         make_folder(self.folder)
         for name in (JOURNAL, LOG):
             (self.folder / name).unlink(missing_ok=True)
@@ -54,7 +54,7 @@ class Record:
         self._write(RECORD, {**first, **about})
 
     def write_spec(self, spec: dict[str, Any]) -> None:
-        """Write down what the job is told."""
+        """Write the specification of the job."""
         self._write(SPEC, spec)
 
     def update(self, **values: Any) -> None:
@@ -62,14 +62,14 @@ class Record:
         self._write(RECORD, {**self.read(), **values})
 
     def step(self, name: str) -> None:
-        """A step begins."""
+        """Record the begin of a step."""
         now = utc_now()
         self.update(step=name, step_at=now)
         with (self.folder / JOURNAL).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"at": now, "step": name, "pid": os.getpid()}) + "\n")
 
     def remove(self) -> None:
-        """Forget it; the record last, so that it is there for as long as anything else is."""
+        """Remove the folder; the record last, so that it exists while any other file does."""
         if not self.folder.is_dir():
             return
         for path in self.folder.iterdir():
@@ -84,9 +84,9 @@ class Record:
 
     @contextmanager
     def lock(self) -> Iterator[int]:
-        """Hold the folder's lock, which a job inherits by the descriptor that this yields.
+        """Hold the folder's lock; yields its descriptor, which a job inherits.
 
-        :raises BlockingIOError: a job lives.
+        :raises BlockingIOError: a job is running.
         """
         make_folder(self.folder)
         descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -97,7 +97,7 @@ class Record:
             os.close(descriptor)
 
     def alive(self) -> bool:
-        """Whether a job works on it now."""
+        """Return whether the job is running."""
         if not self.folder.is_dir():
             return False
         with suppress(BlockingIOError), self.lock():

@@ -1,4 +1,4 @@
-"""Home's Plex, stopped and started by commands that the role plex_server gives as data (tasks_from: commands)."""
+"""Check, stop and start home's Plex with the commands from the role plex_server (tasks_from: commands)."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from ..plex_db.pair import holders
 
 COMMAND_SECONDS = 60.0
 START_SECONDS = 100.0
-"""For so long a start that fails is tried again before the old pair is put back."""
+"""Seconds for which a failed start is repeated before the old pair is restored."""
 
 LOOK_SECONDS = 10.0
 NOT_RUNNING = 3
-"""The exit code of the command `running` for a Plex that does not run."""
+"""Exit code of the command `running` if Plex does not run."""
 
 OUTPUT_KEPT = 600
 
 
 class HomeJobError(Exception):
-    """What failed, what was found and what to do next."""
+    """A failure; the message has the cause, the finding and the next step."""
 
 
 class Server:
     """One Plex at home.
 
     :param commands: {running: argv, stop: [step], start: [step]}. A step is {argv, seconds, when, refuse, because}:
-        `when` is `running` or `stopped` and refers to the state before the first step; output that matches the
-        pattern `refuse` is a failure, which `because` explains.
-    :param urls: where it may answer as seen from home itself.
-    :param preferences: its Preferences.xml, which holds the token.
-    :param databases: the folder of its pair.
+        `when` is `running` or `stopped`, the state before the first step; output that matches the pattern `refuse` is
+        a failure with the message `because`.
+    :param urls: URLs at which it may answer on home itself.
+    :param preferences: its Preferences.xml, which contains the token.
+    :param databases: folder of its pair.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Server:
         self._commands, self._urls, self._preferences, self._databases = commands, urls, preferences, databases
         self._poll = poll
         self.version = ""
-        self.problem = "no look yet"
+        self.problem = "not checked yet"
 
     def running(self) -> bool:
-        """Whether it runs; a question that is not answered is an error."""
+        """Return whether it runs; raises HomeJobError if that is unknown."""
         code, output = self._run(self._commands["running"], COMMAND_SECONDS)
         if code not in (0, NOT_RUNNING):
-            raise HomeJobError(f"Whether Plex runs could not be found out (exit code {code}): {output}.")
+            raise HomeJobError(f"The check whether Plex runs failed (exit code {code}): {output}.")
         return code == 0
 
     def stop(self) -> None:
@@ -73,11 +73,11 @@ class Server:
         self._steps("stop", self.running())
 
     def serve(self, seconds: float, steady: float = 0.0, patience: float = START_SECONDS) -> None:
-        """Start it and wait until it is ready. One that ends meanwhile is started again.
+        """Start it and wait until it is ready; if it ends in the meantime, start it again.
 
-        :param steady: seconds that it must stay ready, for a Plex that may still be about to end.
-        :param patience: seconds for which a start that fails is tried again.
-        :raises HomeJobError: it is not ready after so many seconds.
+        :param steady: seconds for which it must stay ready; for a Plex that may still end.
+        :param patience: seconds for which a failed start is repeated.
+        :raises HomeJobError: it is not ready in `seconds`.
         """
         self._start(patience)
         end = time.monotonic() + seconds
@@ -90,7 +90,7 @@ class Server:
                 ready_since = 0.0
                 if now >= end:
                     raise HomeJobError(
-                        f"Plex was started but is not ready after {seconds:.0f} s: {self.problem}. Look at its log "
+                        f"Plex was started but is not ready after {seconds:.0f} s: {self.problem}. Check its log "
                         "(Plex Media Server.log)."
                     )
                 if looks % 10 == 0 and not self.running():
@@ -102,7 +102,7 @@ class Server:
             time.sleep(self._poll)
 
     def ready(self) -> bool:
-        """Whether it answers and lists its libraries; `problem` says why not, `version` which one it is."""
+        """Return whether it answers and lists its libraries; sets `problem` if not, else `version`."""
         if not self._urls:
             return self._opened()
         said = []
@@ -122,8 +122,8 @@ class Server:
         return False
 
     def choose_url(self) -> list[str]:
-        """Of the addresses those that answer now. None does where a container has a network of its own that home
-        cannot reach; then an open database is all that can be seen."""
+        """Return the URLs that answer now. The list is empty if home cannot reach the container's own network; then only
+        an open database can be checked."""
         found = []
         for url in self._urls:
             with suppress(OSError):
@@ -132,7 +132,7 @@ class Server:
         return found
 
     def watch(self, urls: Sequence[str]) -> None:
-        """Look at these addresses from now on."""
+        """Use these URLs from now on."""
         self._urls = urls
 
     def _opened(self) -> bool:
@@ -163,12 +163,12 @@ class Server:
                 continue
             code, output = self._run(step["argv"], float(step.get("seconds", COMMAND_SECONDS)))
             if code != 0:
-                raise HomeJobError(f"To {name} Plex, {step['argv'][0]} failed (exit code {code}): {output}.")
+                raise HomeJobError(f"The {name} of Plex failed: {step['argv'][0]} returned exit code {code}: {output}.")
             if step.get("refuse") and re.search(step["refuse"], output):
-                raise HomeJobError(f"{step.get('because', 'Plex did not end as it should')} (found: {output})")
+                raise HomeJobError(f"{step.get('because', 'Plex did not end by itself')} (found: {output})")
 
     def _run(self, argv: Sequence[str], seconds: float) -> tuple[int, str]:
-        """Exit code and output of a command; its whole process group ends with its time."""
+        """Return exit code and output of a command; its process group is killed after `seconds`."""
         try:
             process = subprocess.Popen(
                 list(argv),
@@ -186,12 +186,12 @@ class Server:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            raise HomeJobError(f"{argv[0]} did not end within {seconds:.0f} s and was ended.") from None
+            raise HomeJobError(f"{argv[0]} did not end in {seconds:.0f} s and was killed.") from None
         return process.returncode, output.decode("utf-8", "replace").strip()[-OUTPUT_KEPT:] or "no message"
 
     def _get(self, url: str, token: str) -> bytes:
         headers = {"Accept": "application/json", **({"X-Plex-Token": token} if token else {})}
-        # The addresses are the role's own: home's Plex.
+        # The URLs come from the role and are those of home's Plex.
         with urlopen(Request(url, headers=headers), timeout=LOOK_SECONDS) as answer:  # noqa: S310
             return bytes(answer.read())
 
@@ -205,7 +205,7 @@ class Server:
 
 
 def as_error(error: Exception) -> str:
-    """An error as a sentence."""
+    """Return an error as a sentence."""
     words = str(error).strip() or type(error).__name__
     known = isinstance(error, (HomeJobError, PlexDatabaseError))
     return words if known else f"{type(error).__name__}: {words}"

@@ -1,13 +1,13 @@
-"""Which files does home's Plex see? A file that the remote lacks may be on a local disk that home's view merges in, or
-not be uploaded yet.
+"""Check which files home's Plex can read. A file that the remote lacks may be on a local disk of home, or not be
+uploaded yet.
 
-One shell process looks at many paths, where Plex lives: in its container, or on the host as Plex's user. It needs
-`sh`, `xargs`, `stat` and `ls`, of coreutils or BusyBox, and no Python. Paths go in by standard input, NUL between them,
-as the bytes that the database holds.
+One shell process checks many paths where Plex runs: in its container, or on the host as Plex's user. It needs `sh`,
+`xargs`, `stat` and `ls` of coreutils or BusyBox, but no Python. It reads the paths from standard input, separated by
+NUL, as the bytes in the database.
 
-Only a clean "No such file or directory" counts as absent. Any other error, a folder that does not answer in time, and
-a section's folder that is empty or not there (a disk that is not mounted) make a file `unknown`, and whoever asks must
-treat that like present.
+Only the error "No such file or directory" means absent. Any other error, a folder that does not answer in time, and an
+empty or missing folder of a section (a disk that is not mounted) make a file `unknown`. Callers must treat unknown like
+present.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from .mapping import is_below
 
 PRESENT, ABSENT, UNKNOWN = "present", "absent", "unknown"
 FOLDER_SECONDS = 20.0
-# Until the first word of a process: Docker on a small board that is busy takes its time.
+# Time until the first output of a process; Docker is slow on a busy small board.
 START_SECONDS = 60.0
 TOTAL_SECONDS = 300.0
-# Beyond this nobody is asked: the rest is unknown.
+# Maximum number of files to check; the rest is unknown.
 MOST_FILES = 200_000
 EXAMPLES = 5
-NO_ROOT = "its section's folder is empty or not there"
-NO_TIME = "the time limit was reached before it"
+NO_ROOT = "its section's folder is empty or missing"
+NO_TIME = "the time limit was reached"
 HANGS = "its folder does not answer"
 
-# The first line is the process group, so that it can be ended from outside a container.
+# The first line is the process group, so that it can be killed from outside a container.
 _START = 'echo "$$"; exec xargs -0 -n 500 sh -c "$1" sh'
-# One line for each path, in order: p, a, or "u <why>". A path that ends with / asks for a folder that holds something.
-# `test` is part of the shell: only what is not there costs a process. A folder is looked at before its files, so that
-# what hangs is the folder's line, and the files of a folder that is gone cost nothing.
+# One line per path, in order: p, a, or "u <why>". A path that ends with / is a folder that must not be empty. `test` is
+# built into the shell, so only missing files need a process. A folder is checked before its files, so that the folder's
+# line is the one that hangs, and the files of a missing folder cost nothing.
 _CHECK = """
 LC_ALL=C; export LC_ALL
 look() {
   if [ -e "$1" ]; then found=p; return; fi
-  if [ -L "$1" ]; then found='u a link that leads nowhere'; return; fi
+  if [ -L "$1" ]; then found='u a broken link'; return; fi
   if said=$(stat -- "$1" 2>&1); then found=p; return; fi
   case $said in
     *': No such file or directory'|*': Not a directory') found=a ;;
@@ -78,11 +78,11 @@ done
 
 @dataclass(frozen=True)
 class View:
-    """How home's Plex sees files.
+    """Where and how to check files for home's Plex.
 
-    :param container: the container it runs in; empty: it runs on this host.
-    :param path_map: Plex's folder -> the host's, for a Plex on this host that is given other names.
-    :param user: uid and gid to look as, on this host, when this process may change to them.
+    :param container: Plex's container; empty if Plex runs on this host.
+    :param path_map: Plex's folder -> folder on this host, if they differ.
+    :param user: uid and gid for the check on this host, if this process may change to them.
     :param docker: the command line of Docker.
     """
 
@@ -92,11 +92,11 @@ class View:
     docker: str = "docker"
 
     def command(self, *arguments: str) -> list[str]:
-        """A command, where Plex lives."""
+        """Return the command to run where Plex runs."""
         return [self.docker, "exec", "-i", self.container, *arguments] if self.container else list(arguments)
 
     def host_path(self, path: str) -> str:
-        """The path as the command has to be given it."""
+        """Return the path for the command."""
         inside = [place.rstrip("/") for place in self.path_map if f"{path}/".startswith(f"{place.rstrip('/')}/")]
         place = max(inside, key=len, default=None)
         if place is None:
@@ -105,7 +105,7 @@ class View:
         return hosts[place] + path[len(place) :]
 
     def identity(self) -> dict[str, Any]:
-        """Arguments of Popen: as whom to look."""
+        """Return the arguments of Popen for the user."""
         if self.container or self.user is None or os.geteuid() != 0 or self.user[0] == 0:
             return {}
         uid, gid = self.user
@@ -114,7 +114,7 @@ class View:
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a look may take, and how many files it may ask for."""
+    """Time limits and maximum number of files of a check."""
 
     folder_seconds: float = FOLDER_SECONDS
     total_seconds: float = TOTAL_SECONDS
@@ -123,7 +123,7 @@ class Limits:
 
 @dataclass
 class Presence:
-    """What was found, by path; `why` says it for what is unknown. `sections`: how many are kept, by title, if asked."""
+    """The result by path, with `why` for unknown paths. `sections`: number of kept files by title, if requested."""
 
     state: dict[str, str] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
@@ -131,7 +131,7 @@ class Presence:
 
     @property
     def kept(self) -> list[str]:
-        """What must not be taken for gone: present or unknown."""
+        """The paths that do not count as gone: present or unknown."""
         return [path for path, state in self.state.items() if state != ABSENT]
 
     def of(self, state: str) -> list[str]:
@@ -170,7 +170,7 @@ def look(paths: Iterable[str], roots: Iterable[str], view: View, limits: Limits 
     answers, hung = _ask([*sorted(inside), *asked] if asked else [], view, limits)
     result = Presence()
     for path in wanted:
-        rest = f"more than {limits.files} files were to be looked for" if path.startswith("/") else "it is not a path"
+        rest = f"the limit of {limits.files} files was reached" if path.startswith("/") else "not an absolute path"
         code = answers.get(path, f"u {hung or rest}")
         root = max((root for root in inside if is_below(path, root)), key=len, default="")
         if code == "a" and root and answers.get(root) != "p":
@@ -183,15 +183,15 @@ def look(paths: Iterable[str], roots: Iterable[str], view: View, limits: Limits 
 
 
 def pack(paths: Iterable[str]) -> str:
-    """Paths as a short text that survives any transport."""
+    """Return paths as a short ASCII text."""
     joined = b"\0".join(os.fsencode(path) for path in paths)
     return base64.b64encode(zlib.compress(joined, 9)).decode("ascii") if joined else ""
 
 
 def unpack(text: str) -> list[str]:
-    """The paths of `pack`.
+    """Return the paths of a text made by `pack`.
 
-    :raises PlexDatabaseError: it is something else.
+    :raises PlexDatabaseError: the text is damaged.
     """
     if not text:
         return []
@@ -203,12 +203,12 @@ def unpack(text: str) -> list[str]:
 
 
 def shown(path: str) -> str:
-    """A path for people and for JSON: bytes that are not UTF-8 as escapes."""
+    """Return a path for messages and JSON, with bytes that are not UTF-8 as escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _ask(paths: list[str], view: View, limits: Limits) -> tuple[dict[str, str], str]:
-    """One code for each path that was answered for, and why the rest was not."""
+    """Return one code per path with an answer, and why the rest has none."""
     answers: dict[str, str] = {}
     end = time.monotonic() + limits.total_seconds
     left = paths
@@ -219,7 +219,7 @@ def _ask(paths: list[str], view: View, limits: Limits) -> tuple[dict[str, str], 
         answers.update(zip(left, codes, strict=False))
         left = left[len(codes) :]
         if problem == HANGS and left:
-            # What lies below the folder that hangs would hang as well.
+            # Files below a folder that hangs would hang, too.
             folder = left[0].rpartition("/")[0] + "/"
             answers.update({path: f"u {HANGS}" for path in left if path.startswith(folder)})
             left = [path for path in left if path not in answers]
@@ -229,7 +229,7 @@ def _ask(paths: list[str], view: View, limits: Limits) -> tuple[dict[str, str], 
 
 
 def _round(paths: Sequence[str], view: View, patience: float, end: float) -> tuple[list[str], str]:
-    """Ask one process until it has answered for all, hangs, or ends."""
+    """Read the answers of one process until all are there, it hangs, or it ends."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as errors:
         for path in paths:
             given.write(os.fsencode(view.host_path(path)) + b"\0")
@@ -273,12 +273,12 @@ def _round(paths: Sequence[str], view: View, patience: float, end: float) -> tup
 
 
 def _lines(process: subprocess.Popen[bytes], patience: float, end: float) -> Iterable[str]:
-    """Lines as they come.
+    """Yield lines as they arrive.
 
-    :raises TimeoutError: none came within `patience` seconds (the first: START_SECONDS), or `end` was reached; its text
-        says which.
+    :raises TimeoutError: no line in `patience` seconds (START_SECONDS for the first), or `end` was reached; its text says
+        which.
     """
-    assert process.stdout is not None  # noqa: S101 - PIPE was asked for
+    assert process.stdout is not None  # noqa: S101 - stdout is PIPE
     held, wait, late = b"", START_SECONDS, f"home could not be asked: no answer in {START_SECONDS:g} s"
     with selectors.DefaultSelector() as waiting:
         waiting.register(process.stdout, selectors.EVENT_READ)
@@ -296,15 +296,15 @@ def _lines(process: subprocess.Popen[bytes], patience: float, end: float) -> Ite
 
 
 def _end(process: subprocess.Popen[bytes], view: View, group: int) -> None:
-    """End the process with all that it has started: a `docker exec` that is ended leaves its command running."""
+    """Kill the process and its children; killing `docker exec` alone leaves its command running."""
     if view.container and group > 0:
         command = view.command("sh", "-c", f"kill -9 -{group} 2>/dev/null || kill -9 {group}")
-        # Its answer would change nothing: what follows ends what can be ended from here.
+        # The result does not matter; the next lines kill the local process.
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    # What the kernel holds in a dead mount ends when the mount answers or is taken away.
+    # A process that hangs in a dead mount ends only when the mount answers or is removed.
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(5)
 
@@ -319,6 +319,6 @@ def _groups(uid: int, gid: int) -> list[int]:
 
 
 def owner_of(path: Path) -> tuple[int, int]:
-    """Uid and gid of a file, of Plex's database for example."""
+    """Return uid and gid of a file, for example Plex's database."""
     found = path.stat()
     return found.st_uid, found.st_gid

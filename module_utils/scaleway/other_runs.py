@@ -1,7 +1,7 @@
-"""What runs that are not alive here hold at Scaleway: what, since when, what it costs, and the commands that end it.
+"""The resources of other runs at Scaleway, with their age, their price and the commands that end their cost.
 
-A run is alive when it holds the lock of the runs folder. The lock of another controller cannot be seen from here: what
-belongs to a run without a folder here is named as such, and only its age and its expiry are known.
+A run is alive if it holds the lock of the runs folder. The lock of another controller cannot be seen from here, so a
+run without a folder here is marked as such, and only its age and its expiry are known.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ansible_collections.plexburst.core.plugins.module_utils.scaleway.records im
 
 Record = ServerRecord | IpRecord | VolumeRecord
 UNKNOWN_RUN = ""
-"""Stands for the run of what carries our tag and names no run."""
+"""Run id of resources with plexburst's tag but without a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One resource. Prices are EUR without VAT; None: the price list has none, or how long it was billed is unknown."""
+    """One resource. Prices are in EUR without VAT; None if the price or the billed time is unknown."""
 
     name: str
     about: str
@@ -40,7 +40,7 @@ class Held:
 
 @dataclass(slots=True)
 class OtherRun:
-    """One run and what it holds. HERE: its folder is in this controller's runs folder."""
+    """One run and its resources. HERE: its folder is in this controller's runs folder."""
 
     run_id: str
     here: bool = False
@@ -51,22 +51,22 @@ class OtherRun:
 
     @property
     def since(self) -> datetime | None:
-        """When the oldest of it was made, or when the run began."""
+        """When the oldest resource was created, or else when the run began."""
         moments = [item.created_at for item in self.held if item.created_at]
         return min(moments) if moments else run_began(self.run_id)
 
     @property
     def hourly(self) -> float | None:
-        """EUR per hour of what has a known price; None when nothing has."""
+        """EUR per hour of the resources with a known price; None if there are none."""
         return _total(item.hourly for item in self.held)
 
     @property
     def so_far(self) -> float | None:
-        """EUR so far of what has a known price; None when nothing has."""
+        """EUR so far of the resources with a known price; None if there are none."""
         return _total(item.so_far for item in self.held)
 
     def as_result(self) -> dict[str, Any]:
-        """One of the ``other_runs`` of the module's result and of summary.json."""
+        """Return one entry of ``other_runs`` in the module's result and in summary.json."""
         return {
             "run_id": self.run_id,
             "here": self.here,
@@ -79,12 +79,12 @@ class OtherRun:
         }
 
     def sentence(self, now: datetime) -> str:
-        """What a person has to know about it."""
+        """Return the description for the message."""
         name = f"run {self.run_id}" if self.run_id else "resources without the tag of a run"
         if not self.here:
             name += (
-                " (not of this controller's runs folder: another controller may be working with it, which cannot be "
-                "seen from here)"
+                " (not in this controller's runs folder; it may be alive on another controller, which cannot be seen "
+                "from here)"
             )
         ends = "no expiry"
         if self.expires_at:
@@ -108,13 +108,13 @@ def _when(text: str | None) -> datetime | None:
 
 
 def held(name: str, record: Record, prices: Mapping[str, float], now: datetime) -> Held:
-    """RECORD with what it costs; PRICES are the hourly prices of instance types in its zone."""
+    """Return RECORD with its cost; PRICES are the hourly prices of instance types in its zone."""
     hourly = so_far = created = None
     if isinstance(record, ServerRecord):
         about = f"({record.commercial_type}, {record.state})"
         price = prices.get(record.commercial_type)
         created = _when(record.created_at)
-        # A stopped server costs nothing itself, and how long it ran before is not known.
+        # A stopped server costs nothing, and how long it ran is unknown.
         if price is not None and record.state == "stopped":
             hourly = 0.0
         elif price is not None:
@@ -133,7 +133,7 @@ def by_run(
     prices: Mapping[str, Mapping[str, float]],
     now: datetime,
 ) -> dict[str, OtherRun]:
-    """Sort FOUND (by name) into runs: by tag, by who RECORDED to have made it, or by the server that holds it.
+    """Sort FOUND (by name) into runs by tag, by the run that RECORDED its creation, or by the server it belongs to.
 
     PRICES are hourly prices by zone and type.
     """
@@ -155,7 +155,7 @@ def by_run(
 
 
 def advise(run: OtherRun, runs_dir: Path, inventory: Sequence[str]) -> None:
-    """Find out whether RUN is of this runs folder, and the commands that end what it costs."""
+    """Set whether RUN is in this runs folder, and the commands that end its cost."""
     if not run.run_id:
         run.commands = ["remove it by its id in Scaleway's console"]
         return
@@ -167,18 +167,20 @@ def advise(run: OtherRun, runs_dir: Path, inventory: Sequence[str]) -> None:
         if (folder.path / "snapshots" / "result" / "manifest.json").is_file():
             run.commands.append(f"ansible-playbook release.yml{chosen} (its result is in its run folder)")
         elif _was_started(folder):
-            run.commands.append(f"ansible-playbook collect.yml{chosen} (brings home what it has, and releases it)")
+            run.commands.append(
+                f"ansible-playbook collect.yml{chosen} (downloads its results and releases the Instance)"
+            )
     run.commands.append(
-        f"ansible-playbook reap.yml{options} -e plexburst_reap_run_id={run.run_id} (removes it; its work is given up)"
+        f"ansible-playbook reap.yml{options} -e plexburst_reap_run_id={run.run_id} (removes it and discards its work)"
     )
 
 
 def _was_started(folder: RunFolder) -> bool:
-    """Whether Plex was started on the run's indexer, so that there is something to collect."""
+    """Return whether Plex was started on the run's indexer, so that there may be results."""
     try:
         events = folder.events()
     except RunFolderError:
-        # Torn by the crash. collect.yml looks for itself, and changes nothing when there is nothing.
+        # Torn by the crash. collect.yml checks this itself and changes nothing without results.
         return True
     return any(
         (event.get("event"), event.get("phase"), event.get("status")) == ("phase_ended", "start", "succeeded")
@@ -187,6 +189,6 @@ def _was_started(folder: RunFolder) -> bool:
 
 
 def told(runs: Sequence[OtherRun], now: datetime | None = None) -> str:
-    """All RUNS as one text; empty when there are none."""
+    """Return all RUNS as one text; empty if there are none."""
     moment = now or datetime.now(UTC)
     return " ".join(f"({number}) {run.sentence(moment)}" for number, run in enumerate(runs, start=1))

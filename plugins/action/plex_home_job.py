@@ -1,8 +1,8 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Action of plex_home_job: starts the job at home, then looks by short module calls until it has ended.
+"""Action of plex_home_job: starts the job at home, then queries its state by short module calls until it has ended.
 
-The job needs nothing of this: a line that is cut costs looks, and is waited for.
+The job does not depend on this process: a lost connection only delays the queries.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ MODULE = "plexburst.core.plex_home_job"
 STEPS = {
     "begin": "about to stop Plex",
     "stop": "stopping Plex",
-    "swap": "merging the last moments and swapping the pair",
-    "recover": "finishing or taking back a swap that was interrupted",
-    "undo": "putting the old pair back",
+    "swap": "merging the last changes and swapping the pair",
+    "recover": "completing or reverting an interrupted swap",
+    "undo": "restoring the old pair",
     "start": "starting Plex and waiting until it is ready",
-    "verify": "reading what Plex has now",
+    "verify": "verifying the database",
     "end": "done",
 }
 LOOK_SECONDS = 1.0
@@ -33,17 +33,17 @@ SETTLES = 2
 
 
 class OutOfReach(Exception):
-    """Home was out of reach for longer than the patience; the argument is what the last look said."""
+    """Home was unreachable for longer than the patience; the argument is the last error."""
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
     """plexburst.core.plex_home_job"""
 
-    _supports_async = False  # it shows what happens while it waits
+    _supports_async = False  # it prints progress while it waits
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Start or find the job, and wait for it."""
+        """Start or find the job and wait until it has ended."""
         super().run(tmp, task_vars)
         self._vars = task_vars or {}
         arguments = self._task.args
@@ -62,9 +62,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             return {
                 "unreachable": True,
                 "changed": True,
-                "msg": f"Home is out of reach for {self._patience:.0f} s ({lost}). What was begun there goes on "
-                "without the controller and starts Plex by itself.",
-                "advice": "When home answers again, run the playbook again: it says what came of it.",
+                "msg": f"Home was unreachable for {self._patience:.0f} s ({lost}). The job at home continues without the "
+                "controller and starts Plex.",
+                "advice": "Run the playbook again when home is reachable; it reports the result.",
             }
 
     def _finished(self) -> dict[str, Any]:
@@ -75,8 +75,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         if seen["found"] == "died":
             seen = self._settled(seen)
         if seen.get("failed") or seen.get("job_id") != job_id:
-            words = "the record of the job is gone, or is another one's: another playbook works on this home"
-            return {**seen, "failed": True, "msg": seen.get("msg") or f"The job at home cannot be followed: {words}."}
+            words = "Its record is missing or belongs to another job, because another playbook works on this home"
+            return {**seen, "failed": True, "msg": seen.get("msg") or f"The job at home cannot be followed. {words}."}
         if not seen["result"]["done"]:
             reason = str(seen["result"]["reason"]).rstrip(".")
             return {**seen, "failed": True, "changed": True, "msg": f"{reason}."}
@@ -88,39 +88,41 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             return seen
         found, step, about = seen["found"], seen["step"], f"The {seen['what']} of run {seen['run_id']}"
         if found == "running":
-            head = f"{about} was under way at home (step {step})"
+            head = f"{about} was running at home (step {step})"
             if self._task.check_mode:
                 return {**seen, "said": f"{head}; without --check this run would wait for it."}
-            Display().display(f"[{self._host}] {about} is under way at home: waiting for it")
+            Display().display(f"[{self._host}] {about} is running at home: waiting for it")
             seen = self._wait(seen)
-            head = f"{head} and was waited for"
+            head = f"{head} and has ended"
         elif found == "died":
             head = f"{about} was interrupted at home in the step {step} ({seen['step_at']})"
             if self._task.check_mode:
-                return {**seen, "said": f"{head}; without --check this run would settle it and start Plex."}
+                return {**seen, "said": f"{head}; without --check this run would finish or revert it and start Plex."}
         else:
-            head = f"{about} had ended at home, which its controller did not take note of"
+            head = f"{about} had ended at home without its controller"
         if not seen.get("failed") and seen["found"] == "died":
             seen = self._settled(seen)
-            head = f"{head} and was settled now"
+            head = f"{head} and is now settled"
         if seen.get("failed"):
             return seen
         if seen["found"] == "none":
-            return {**seen, "said": f"{head}; another playbook has settled it."}
+            return {**seen, "said": f"{head}; another playbook has recovered it."}
         return {**seen, "changed": found != "ended", "found": found, "said": f"{head}: {seen['said'].rstrip('.')}."}
 
     def _settled(self, seen: dict[str, Any]) -> dict[str, Any]:
         for _ in range(SETTLES):
-            Display().display(f"[{self._host}] The {seen['what']} of run {seen['run_id']} was interrupted: settling it")
+            Display().display(
+                f"[{self._host}] The {seen['what']} of run {seen['run_id']} was interrupted: recovering it"
+            )
             seen = self._wait(self._call("settle"))
             if seen.get("failed") or seen["found"] != "died":
                 return seen
         return {
             **seen,
             "failed": True,
-            "msg": f"The {seen['what']} of run {seen['run_id']} could not be settled at home: the process that settles "
-            f"it was killed {SETTLES} times in the step {seen['step']}. The end of its log: {seen.get('log', '')}",
-            "advice": "Look for what ends processes at home (memory that ran out, a service manager), then run the "
+            "msg": f"The {seen['what']} of run {seen['run_id']} could not be recovered at home. The process was killed "
+            f"{SETTLES} times in the step {seen['step']}. The end of its log: {seen.get('log', '')}",
+            "advice": "Find out what kills processes at home (out of memory, a service manager), then run the "
             "playbook again.",
         }
 
@@ -135,7 +137,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         return seen
 
     def _call(self, step: str, **more: Any) -> dict[str, Any]:
-        """One module call; while home is out of reach it is made again."""
+        """Return the result of one module call; repeated while home is unreachable."""
         since = 0.0
         while True:
             try:
@@ -152,7 +154,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             words = (str(found.get("msg", "")).splitlines() or ["no message"])[0][:200]
             if not since:
                 since = time.monotonic()
-                Display().display(f"[{self._host}] home is out of reach ({words}); what was begun there goes on")
+                Display().display(f"[{self._host}] home is unreachable ({words}); the job there continues")
             if time.monotonic() - since >= self._patience:
                 raise OutOfReach(words)
             time.sleep(AGAIN_SECONDS)

@@ -1,8 +1,8 @@
-"""Files that the indexer put into the trash, or lost, although home's Plex sees them: they come home as home has them.
+"""Keep home's rows of files that the indexer moved to the trash or lost although home's Plex can read them.
 
-The remote is not all that home has: a local disk may be merged into its view, or a file not be uploaded yet. So each
-such file is looked for at home (`presence`) just before the merge is planned, and home's rows of what is there, or
-may be, take the place of the indexer's.
+Home may have more files than the remote, for example on a local disk or because a file is not uploaded yet. So each
+such file is checked at home (`presence`) just before the merge is planned. If it is present or unknown, home's rows
+replace the indexer's.
 """
 
 # ruff: noqa: S608 - statements are built from names of the schema; values are parameters
@@ -15,21 +15,21 @@ from ..presence import Presence
 from .workspace import Table, Workspace
 
 Look = Callable[[Sequence[str], Sequence[str]], Presence]
-"""Paths and the folders of the sections -> what home's Plex sees (presence.look)."""
+"""Paths and the folders of the sections -> their presence at home (presence.look)."""
 
-# Folders may lie deep; a circle of them must end all the same.
+# Deep enough for real folders, and ends a cycle of parents.
 LEVELS = 100
 
 
 def find(work: Workspace, library: Mapping[str, Table], look: Look, sections: Iterable[int] | None = None) -> Presence:
-    """Look at home for every file that is no longer alive in theirs; note what is kept in `main.kept_parts`.
+    """Check every file at home that is no longer alive in theirs; record the kept ones in `main.kept_parts`.
 
     :param library: the tables of library.db by name.
-    :param sections: ids of the sections that were in the run; the others stay home's in any case. None: all.
+    :param sections: ids of the run's sections (other sections always keep home's rows); None for all.
     """
     work.run("CREATE TABLE main.kept_parts(id INTEGER PRIMARY KEY)")
     only = "" if sections is None else f"AND oi.library_section_id IN ({', '.join(str(int(one)) for one in sections)})"
-    # The +: without statistics SQLite may choose the index of a column that nearly all rows share.
+    # The + disables indexes: without statistics SQLite may choose one on a column with few values.
     alive = "+{0}p.deleted_at IS NULL AND +{0}m.deleted_at IS NULL AND +{0}i.deleted_at IS NULL"
     chain = (
         '{side}."media_parts" {0}p CROSS JOIN {side}."media_items" {0}m ON {0}m.id = {0}p.media_item_id '
@@ -42,7 +42,7 @@ def find(work: Workspace, library: Mapping[str, Table], look: Look, sections: It
         f"WHERE {alive.format('o')} {only} AND op.file <> '' "
         'AND EXISTS (SELECT 1 FROM base."media_parts" b WHERE b.id = op.id) '
         f"AND NOT EXISTS (SELECT 1 FROM {theirs} WHERE tp.id = op.id AND {alive.format('t')}) "
-        # Plex gave the file another row: it is not lost.
+        # Not lost: Plex gave the file another row.
         f"AND NOT EXISTS (SELECT 1 FROM {theirs} WHERE tp.file = op.file AND {alive.format('t')})"
     )
     if not lost:
@@ -57,8 +57,8 @@ def find(work: Workspace, library: Mapping[str, Table], look: Look, sections: It
 
 
 def rows(work: Workspace, tables: Mapping[str, Table]) -> dict[str, str]:
-    """By table, SQL for the ids of home's rows that have to come home as they are: the parts, what they belong to up to
-    their shows or artists, and their folders. Only what is not alive in theirs is touched."""
+    """Return by table SQL for the ids of home's rows to keep: the parts, their parents up to shows or artists, and their
+    folders. Only rows that are not alive in theirs are included."""
     if not work.exists("SELECT 1 FROM main.kept_parts"):
         return {}
     parts = "SELECT id FROM main.kept_parts"
@@ -79,7 +79,7 @@ def rows(work: Workspace, tables: Mapping[str, Table]) -> dict[str, str]:
             f"SELECT o.id FROM {table.at('ours')} o LEFT JOIN {table.at('theirs')} t ON t.id = o.id "
             f"WHERE o.id IN ({ids}) {alive} AND ({dead})"
         )
-    # What hangs on a row that theirs has no more: streams and tags would be missing.
+    # Streams and tags of rows that theirs no longer has would be missing.
     for name, column, of in (("media_streams", "media_part_id", parts), ("taggings", "metadata_item_id", items)):
         if name in tables:
             table = tables[name]
