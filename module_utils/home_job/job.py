@@ -105,14 +105,15 @@ class Job:
         """Run the whole job, from a running Plex."""
         source = self._source()
         urls = self.server.choose_url() if self.server.running() else self.spec["urls"]
+        # Raises on a full disk, so that Plex is not stopped without a record.
         self.record.update(
             urls=urls,
             source=str(source),
             backups_before=[path.name for path in install.list_backups(self.backups)],
             stopped_at=time.time(),
+            step="stop",
         )
         self.server.watch(urls)
-        self.record.step("stop")  # raises, so that Plex is not stopped without a record
         self._stop()
         self._step("swap", self.spec["swap_seconds"])
         if self.spec["what"] == INSTALLATION:
