@@ -55,8 +55,8 @@ options:
     description: A listing of the remote that M(plexburst.core.plex_db_paths) made.
     type: path
   audit:
-    description: The audit that M(plexburst.core.plex_db_paths) wrote. What it found at home alone is not proven gone
-      when it is in the trash, and is warned about.
+    description: Audit file of M(plexburst.core.plex_db_paths). Its files at home only do not count as proven gone when
+      they are in the trash; they are a warning.
     type: path
   depth:
     description: Depth of the check.
@@ -105,7 +105,8 @@ options:
         that one instead. The pair in O(dir) stays as it is.
       - Tables are filled from the pages that can still be read, search indexes are built anew, and rows before and
         after are compared. Counters of ids never fall, so that no id is used twice.
-      - Only for O(depth=full). A pair that does not match its manifest was damaged during the transfer and is not repaired.
+      - Only for O(depth=full). A pair that does not match its manifest was damaged during the transfer and is not
+        repaired.
     type: bool
     default: false
   repair_dir:

@@ -137,8 +137,8 @@ recovered:
   type: str
   sample: clean
 backups:
-  description: With O(state=listed), the complete backups, oldest first. Each has its name, its path, when
-    and by which run it was made, and whether for an installation or a rollback.
+  description: With O(state=listed), the complete backups, oldest first. Each has its name, path, time, run and kind
+    (installation or rollback).
   returned: success
   type: list
   elements: dict

@@ -18,7 +18,7 @@ description:
     has a stated rule (C(module_utils/plex_db/merge/policy.py)).
   - Home's Plex goes on working meanwhile, for an online snapshot of it is merged. M(plexburst.core.plex_db_install)
     then only merges the moments since that snapshot, with Plex stopped.
-  - What the indexer put into the trash and home's Plex sees, or may see, comes home as home has it (O(look)).
+  - Files that the indexer moved to the trash and that home's Plex can or may read keep home's rows (O(look)).
   - Every value that both sides changed is listed in a private file.
   - Needs only Python 3.9 with sqlite3, and Plex's own SQLite where its triggers fire.
 attributes:
@@ -78,26 +78,26 @@ options:
     type: path
   look:
     description:
-      - With O(state=merged), look at home for each file that the indexer did not see, in O(container) or on this host
-        as the owner of Plex's database, and keep what is there or cannot be told.
+      - With O(state=merged), check at home each file that the indexer did not see, in O(container) or on this host as
+        the owner of Plex's database, and keep home's rows of present and unknown files.
     type: bool
     default: true
   container:
-    description: The container that home's Plex runs in. Empty means that it runs on this host.
+    description: Plex's container at home. Empty means that Plex runs on this host.
     type: str
     default: ''
   path_map:
-    description: Where Plex's folders lie on this host, as V(path) and V(host); the longest path wins.
+    description: Plex's folders and their paths on this host; the longest O(path_map[].path) wins.
     type: list
     elements: dict
     default: []
     suboptions:
       path:
-        description: The folder as Plex names it.
+        description: Path of the folder in Plex.
         type: str
         required: true
       host:
-        description: The folder on this host.
+        description: Path of the folder on this host.
         type: str
         required: true
   gap:
@@ -158,8 +158,8 @@ warnings_of_merge:
   elements: str
   sample: []
 at_home:
-  description: How many of the files that the indexer did not see are at home, are not, or cannot be told; of those that
-    were kept the number by section and the first; and why some cannot be told. Empty without O(look).
+  description: Number of files that the indexer did not see and that are present, absent or unknown at home; number by
+    section and first examples of the kept files; and why files are unknown. Empty without O(look).
   returned: success
   type: dict
   sample: {present: 1, absent: 1, unknown: 0, sections: {Music: 1}, examples: [/Media/Music/A/B/1.flac], why: []}

@@ -17,8 +17,8 @@ description:
   - Sorts every file of every section into present, missing, new and in the trash, in memory, and counts tracks without
     Sonic data and media never analysed.
   - Proposes mappings for moved or renamed files by name and size; ambiguous moves are never proposed.
-  - What home's Plex sees although the remote lacks it (O(at_home_packed)), or may see (O(unknown_packed)), is neither
-    gone nor moved, and nothing to do.
+  - Files missing on the remote that home's Plex can read (O(at_home_packed)) or may read (O(unknown_packed)) do not
+    count as gone, moved or work to do.
   - Names compare equal in either Unicode form. Hidden files and files that the section's scanner would not take are no
     news.
 attributes:
@@ -81,22 +81,23 @@ options:
     type: bool
     default: true
   max_missing_percent:
-    description: Fail when more percent of the files in the database are missing on the remote, or of the files of a
-      section of ten or more. Proposals are in the result all the same. What home has does not count.
+    description: Fail if more than this percentage of the files in the database, or of the files of a section of ten or
+      more, are missing on the remote. Files at home do not count. A failure also returns the proposals.
     type: float
     default: 100.0
   max_home_only_percent:
-    description: Fail when more percent of the files in the database are at home, or may be, and not on the remote, or
-      of the files of a section of ten or more.
+    description: Fail if more than this percentage of the files in the database, or of the files of a section of ten or
+      more, exist, or may exist, at home only and not on the remote.
     type: float
     default: 100.0
   at_home_packed:
-    description: Files that home's Plex sees, as RV(plexburst.core.plex_file_presence#module:present_packed) has them.
+    description: Files that home's Plex can read, packed, from
+      RV(plexburst.core.plex_file_presence#module:present_packed).
     type: str
     default: ''
   unknown_packed:
-    description: Files of which that could not be told, as
-      RV(plexburst.core.plex_file_presence#module:unknown_packed) has them.
+    description: Files for which that is unknown, packed, from
+      RV(plexburst.core.plex_file_presence#module:unknown_packed).
     type: str
     default: ''
   mappings:
@@ -173,12 +174,12 @@ missing_percent:
   type: float
   sample: 2.4
 home_only_percent:
-  description: Percent of them that home has, or may have, and the remote has not.
+  description: Percentage of the files that exist, or may exist, at home and are missing on the remote.
   returned: success
   type: float
   sample: 0.8
 missing_packed:
-  description: The paths that the remote lacks as home names them, packed for M(plexburst.core.plex_file_presence).
+  description: Home's paths of the files missing on the remote, packed for M(plexburst.core.plex_file_presence).
   returned: success
   type: str
   sample: eJzTd01Jzy9KBAANdgM4
@@ -293,7 +294,7 @@ def listed(module: AnsibleModule) -> listing.Listing:
 
 
 def uncovered_words(counts: dict[str, Any]) -> str:
-    """Which folders of the sections are on no mount, if any."""
+    """Return a sentence with the sections' folders that no mount covers, or an empty text."""
     uncovered = [place for section in counts["sections"] for place in section["uncovered_locations"]]
     return f" No mount covers {', '.join(uncovered)}. Add their remote to plexburst_media." if uncovered else ""
 
@@ -309,20 +310,20 @@ def missing_words(too_much: list[str], counts: dict[str, Any], moves: dict[str, 
         )
     return (
         f"{' and '.join(too_much)} are not on the remote, more than the limit of {options['max_missing_percent']:g} %."
-        f"{hint} Check that the mounts' paths are those of home's Plex, and that the remote is whole; the indexer "
-        "would put all of these into the trash. If they are gone for good, raise plexburst_max_missing_percent for "
-        "this run."
+        f"{hint} Check that the mounts' paths are those of home's Plex, and that the remote is complete; the "
+        "indexer would move all of these files to the trash. If they were deleted, raise plexburst_max_missing_percent "
+        "for this run."
     )
 
 
 def home_only_words(too_much: list[str], counts: dict[str, Any], options: dict[str, Any]) -> str:
-    """Why so many files at home alone stop this, and what to do about it."""
+    """Return why the files at home only stop the run, and the next step."""
     examples = [path for section in counts["sections"] for path in section["home_only_examples"]]
     return (
-        f"{' and '.join(too_much)} are not on the remote but at home, or home could not tell, more than the limit of "
-        f"{options['max_home_only_percent']:g} %, for example {examples[0]!r}. An indexer could do nothing for them."
+        f"{' and '.join(too_much)} are at home, or unknown at home, and not on the remote, more than the limit of "
+        f"{options['max_home_only_percent']:g} %, for example {examples[0]!r}. An indexer cannot read them."
         f"{uncovered_words(counts)} Check that the mounts' paths are those of home's Plex, and that the remote is "
-        "whole. If so much is only at home, raise plexburst_max_home_only_percent."
+        "complete. If these files are really only at home, raise plexburst_max_home_only_percent."
     )
 
 

@@ -9,12 +9,13 @@ short_description: Remove what a run left behind at Scaleway
 version_added: 0.1.0
 description:
   - Removes every server, root volume, flexible IP and volume that plexburst made and that outlived its expiry, or
-    everything of one run, and proves it by two listings in a row that show nothing.
-  - Each kind (servers, IPs, block volumes, local volumes) and each zone is listed and removed on its own, so one that
-    cannot be listed does not keep the others; it is asked again until O(wait_timeout), and then named as not looked at.
-  - What carries our tag and no expiry is kept and reported, unless it is named by O(run_id), O(older_than) or O(all).
-  - Resources without our tags are never touched, but for the root volume that was made together with
-    one of our servers.
+    everything of one run, and verifies it by two empty listings in a row.
+  - Each kind (servers, IPs, block volumes, local volumes) and each zone is listed and removed separately, so a
+    failed listing does not block the others. It is repeated until O(wait_timeout) and then reported.
+  - Resources with plexburst's tag but without an expiry are kept and reported, unless O(run_id), O(older_than) or
+    O(all) selects them.
+  - Resources without plexburst's tags are never touched, except the root volume created with one of plexburst's
+    servers.
   - Runs on the controller.
 author:
   - plexburst contributors (@plexburst)
@@ -26,32 +27,32 @@ options:
     description: Remove everything of this run, expired or not, and nothing else.
     type: str
   older_than:
-    description: Remove also what belongs to a run that began more than so many hours ago, whatever its expiry.
+    description: Also remove resources of runs that began more than this number of hours ago, whatever their expiry.
     type: float
   all:
-    description: Remove everything of ours, running or not.
+    description: Remove all of plexburst's resources, running or not.
     type: bool
     default: false
   zones:
-    description: Availability zones to look in. All of them if empty.
+    description: Availability zones to list. All zones if empty.
     type: list
     elements: str
     default: []
   runs_dir:
     description:
-      - Folder of the run folders. What the record of a run that is to be removed says it made, and does not say it
-        removed, is asked for by id as well. That finds a volume that was never tagged.
+      - Folder of the run folders. Resources that the record of a selected run names as created and not removed are also
+        queried by id. That finds a volume that was never tagged.
     type: path
   wait_timeout:
-    description: Seconds for everything together, waiting and retries included.
+    description: Timeout for the whole module including waits and retries, in seconds.
     type: int
     default: 600
   poll_interval:
-    description: Seconds between two looks.
+    description: Seconds between two listings.
     type: float
     default: 2.0
   request_timeout:
-    description: Seconds to wait for the answer to one request. A request without an answer is tried again.
+    description: Timeout for one request, in seconds. A request without an answer is repeated.
     type: float
     default: 30.0
   config_file:
@@ -96,8 +97,8 @@ deleted:
   elements: str
 leftovers:
   description:
-    - What should be gone and is not proved gone. Empty on success.
-    - One that begins with C(unknown/) is a kind of thing in a zone that could not be listed.
+    - Selected resources that are not verified as removed. Empty on success.
+    - An entry that begins with C(unknown/) is a kind of resource in a zone that could not be listed.
   returned: always
   type: list
   elements: str
@@ -175,12 +176,12 @@ class Reaper:
         ]
 
     def reap(self) -> None:
-        """Go through all zones until everything is proved gone or the deadline has passed."""
+        """Remove resources in all zones until the removal is verified or the deadline has passed."""
         servers.together(self.removals, self.clock)
 
     @property
     def left(self) -> str:
-        """What is not proved gone in each zone, and why; in check mode only what could not be listed."""
+        """Return what is not verified as removed in each zone, and why; in check mode only failed listings."""
         if self.check_mode:
             reasons = [(removal.cloud.zone, " ".join(removal.not_listed.values())) for removal in self.removals]
         else:
@@ -232,10 +233,10 @@ def main() -> None:
     reaper.reap()
     if reaper.left:
         module.fail_json(
-            msg=f"Not everything could be looked at, or proved gone within {module.params['wait_timeout']} s: it may "
-            f"still be there and billed. {reaper.left}",
-            advice="Run it again when Scaleway answers, with a longer wait_timeout if it only was slow. What it cannot "
-            "remove, remove by its id in Scaleway's console.",
+            msg=f"Not all resources could be listed or verified as removed in {module.params['wait_timeout']} s, so "
+            f"they may still exist and be billed. {reaper.left}",
+            advice="Run it again when Scaleway answers, with a longer wait_timeout if it was only slow. Remove the "
+            "other resources by their ids in Scaleway's console.",
             **reaper.result(),
         )
     module.exit_json(**reaper.result())

@@ -187,7 +187,11 @@ class Look:
             f"{kind}s in {look.cloud.zone}: {reason}" for look in looks for kind, reason in look.not_listed.items()
         ]
         if missing:
-            more = f" {len(missing) - 3} more listings failed in other zones or of other kinds." if len(missing) > 3 else ""
+            more = (
+                f" {len(missing) - 3} more listings failed in other zones or of other kinds."
+                if len(missing) > 3
+                else ""
+            )
             raise client.ScalewayError(
                 "Resources that earlier runs left at Scaleway could not be listed, so they may be billed unnoticed. "
                 f"{' '.join(missing[:3])}{more}",

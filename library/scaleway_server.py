@@ -24,8 +24,8 @@ options:
       - V(running) creates the server, boots it, and waits until it runs with its public address.
       - V(present) creates the server and does not start it.
       - V(absent) removes the server from any state, its root volume and its flexible IP. Servers, IPs, block volumes
-        and local volumes are each listed and removed on their own until two listings in a row show nothing. A listing
-        that fails is repeated. The module fails if anything is not proved gone when O(wait_timeout) has passed.
+        and local volumes are each listed and removed separately until two listings in a row are empty. A failed listing
+        is repeated. The module fails if a removal is not verified in O(wait_timeout).
     type: str
     choices: [absent, present, running]
     default: running
@@ -89,8 +89,8 @@ options:
     default: true
   known:
     description:
-      - What O(state=absent) has to ask for by id besides what its listings show, as C(server/ID), C(ip/ID) and
-        C(volume/ID). What a run's record says it made, for example.
+      - Resources that O(state=absent) also queries by id, in addition to its listings, as C(server/ID), C(ip/ID) and
+        C(volume/ID). For example those that a run's record names as created.
     type: list
     elements: str
     default: []
@@ -247,8 +247,8 @@ deleted:
   elements: str
 leftovers:
   description:
-    - What of the run is not proved gone when it should be. Empty on success.
-    - One that begins with C(unknown/) is a kind of thing that could not be listed.
+    - Resources of the run that are not verified as removed. Empty on success.
+    - An entry that begins with C(unknown/) is a kind of resource that could not be listed.
   returned: always
   type: list
   elements: str
@@ -347,7 +347,7 @@ class Runner:
         if not self.module.check_mode:
             server = manager.ensure()
             self.price = self._price_of(server.commercial_type)
-            # Not listed again: a machine that runs must not be given up because a listing failed.
+            # Not listed again, because a failed listing must not discard a running Instance.
             known = dict.fromkeys([*self.before, *account.created])
             self.after = [name for name in known if name not in account.deleted]
             return
@@ -395,8 +395,8 @@ class Runner:
         self.after = self.leftovers = removal.leftovers
         if not removal.done:
             raise client.ScalewayError(
-                f"Not everything of run {self.wish.run_id} was proved gone within {self.clock.deadline.seconds:.0f} s, "
-                f"so it may still be there and billed. {removal.left}",
+                f"Not all resources of run {self.wish.run_id} were verified as removed in "
+                f"{self.clock.deadline.seconds:.0f} s, so they may still exist and be billed. {removal.left}",
                 kind="leftovers",
             )
 

@@ -256,7 +256,7 @@ def living_run(runs_dir: Path) -> str:
 
 
 def run_folders(runs_dir: Path) -> list[RunFolder]:
-    """All run folders of ``runs_dir``, the oldest first; none when there is no such folder."""
+    """Return all run folders of ``runs_dir``, oldest first; empty if the folder does not exist."""
     if not runs_dir.is_dir():
         return []
     paths = sorted(path for path in runs_dir.iterdir() if RUN_ID.match(path.name) and not path.is_symlink())
@@ -264,7 +264,7 @@ def run_folders(runs_dir: Path) -> list[RunFolder]:
 
 
 def recorded(runs_dir: Path) -> dict[str, str]:
-    """What runs recorded as created in the cloud and not as deleted: run id by name, as ``volume/<id>``.
+    """Return the resources that runs recorded as created and not as deleted: run id by name, as ``volume/<id>``.
 
     Raises RunFolderError when a record cannot be read.
     """

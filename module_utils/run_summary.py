@@ -44,9 +44,9 @@ _AT_HOME = _object(
         **{key: {"type": "array", "items": {"type": "string"}} for key in ("examples", "why")},
     },
 )
-"""Files that the indexer did not see: what is at home, or may be, was kept; `sections` counts those by title."""
+"""Files that the indexer did not see; present and unknown ones were kept, and `sections` counts these by title."""
 _TRASH = _object({"kept_off": {"type": "boolean"}, "why": {"type": "string"}, "next": {"type": "string"}})
-"""That home does not empty its trash by itself any more, until somebody acts."""
+"""Why autoEmptyTrash stays off at home, and how to switch it on again."""
 _FAILURE = _object(
     {
         "phase": {"type": "string"},
@@ -101,7 +101,7 @@ PARTS: Mapping[str, dict[str, Any]] = {
             "leftovers": _RESOURCES,
             "listing": _object(
                 {
-                    "at": {**_TIME, "type": ["string", "null"], "description": "null: Scaleway was not looked at"},
+                    "at": {**_TIME, "type": ["string", "null"], "description": "null: Scaleway was not queried"},
                     "problem": _WORDS,
                     "other_runs": {
                         "type": "array",
@@ -227,7 +227,7 @@ _NOT_MEASURED: Mapping[str, Mapping[str, Any]] = {
         "created": [],
         "deleted": [],
         "leftovers": [],
-        "listing": {"at": None, "problem": "Scaleway was not asked", "other_runs": []},
+        "listing": {"at": None, "problem": "Scaleway was not queried", "other_runs": []},
     },
 }
 _NO_INSTANCE = {
@@ -354,7 +354,7 @@ def compose(
 
 
 def _listing(listing: Mapping[str, Any], began: str) -> dict[str, Any]:
-    """The listing of all of ours at Scaleway; one of an earlier time of this run proves nothing now."""
+    """Return the listing of plexburst's resources at Scaleway; an earlier listing of this run is no proof now."""
     told = {**_NOT_MEASURED["cloud"]["listing"], **listing}
     if told["at"] is not None and told["at"] < began:
         return {"at": None, "problem": f"last listed at {told['at']}, before this playbook", "other_runs": []}
@@ -421,15 +421,15 @@ def headline(summary: Mapping[str, Any], report: str) -> list[str]:
 
 
 def _leftover_words(cloud: Mapping[str, Any]) -> str:
-    """What is left. What was made and not removed here is no leftover: it was kept as asked (plexburst_keep_instance)
-    and is billed, or it was gone when it was to be removed; the record does not tell which.
+    """Return the leftovers. A resource that was created and not removed by this run is not a leftover: it was kept
+    (plexburst_keep_instance) and is billed, or it was already gone at its removal; the record cannot tell which.
 
-    "none" is said only after a listing of everything of ours.
+    The result is "none" only after a complete listing of plexburst's resources.
     """
     if cloud["leftovers"]:
         return ", ".join(cloud["leftovers"])
     listing = cloud["listing"]
-    words = "none" if listing["at"] else f"not looked at ({listing['problem']})"
+    words = "none" if listing["at"] else f"not checked ({listing['problem']})"
     if listing["at"] and listing["other_runs"]:
         words = "none of this run"
     kept = [name for name in cloud["created"] if name not in cloud["deleted"]]
@@ -444,7 +444,7 @@ def _other_words(run: Mapping[str, Any]) -> str:
     price = run["hourly_price"]
     costs = "" if price is None else f" ({price:.4f} {_NO_INSTANCE['currency']} per hour)"
     name = run["run_id"] or "without the tag of a run"
-    where = "" if run["here"] else ", not of this controller's runs folder"
+    where = "" if run["here"] else ", not in this controller's runs folder"
     return f"{name}{where}: {', '.join(run['resources'])}{costs}. Next: {' or '.join(run['commands'])}"
 
 

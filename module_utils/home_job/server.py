@@ -122,8 +122,8 @@ class Server:
         return False
 
     def choose_url(self) -> list[str]:
-        """Return the URLs that answer now. The list is empty if home cannot reach the container's own network; then only
-        an open database can be checked."""
+        """Return the URLs that answer now; none if home cannot reach the container's own network. Then only an open
+        database can be checked."""
         found = []
         for url in self._urls:
             with suppress(OSError):

@@ -62,8 +62,8 @@ def check(
     :param base: the manifest of the snapshot that went out; what comes back may not hold less.
     :param base_directory: the pair that went out, where it is at hand: items are then compared one by one.
     :param listing: what the remote holds: a newly trashed part whose file is there proves a sick mount.
-    :param at_home: files that the remote lacks and home's Plex sees, or may see. In the trash they are not proven gone:
-        they are warned about, and the merge at home takes that back.
+    :param at_home: files missing on the remote that home's Plex can or may read. In the trash they do not count as
+        proven gone: they are a warning, and the merge at home restores them.
     :param plex_sqlite: argv of Plex's SQLite, for depth `full`.
     :param plex_sqlite_directory: the folder of the pair as that command sees it (in a container); default: as here.
     """
@@ -236,9 +236,9 @@ def _tell_kept(directory: Path, base: Mapping[str, Any], at_home: Collection[str
         ]
     if kept:
         report.warnings.append(
-            f"{len(kept)} files are in the indexer's trash because the remote lacks them, and home's Plex sees them or "
-            f"could not tell, for example {shorten([shown(file) for file in kept[:COMPLAINTS]])}. They are not gone: "
-            "home keeps them as they are when the pair is installed."
+            f"{len(kept)} files are in the indexer's trash because they are missing on the remote, but they are "
+            f"present or unknown at home, for example {shorten([shown(file) for file in kept[:COMPLAINTS]])}. The installation "
+            "keeps home's rows of these files."
         )
 
 

@@ -276,8 +276,7 @@ def list_backups(backups: Path) -> list[Path]:
 
 
 def describe_backups(backups: Path) -> list[dict[str, str]]:
-    """The complete backups, oldest first: name, path, when they were made, by which run, and what for (`installation`
-    or `rollback`)."""
+    """Return the complete backups, oldest first: name, path, time, run and kind (`installation` or `rollback`)."""
     found = []
     for path in list_backups(backups):
         manifest = read_json_object(path / MANIFEST, "the manifest of a backup")

@@ -377,21 +377,21 @@ _FOLLOW = (
         "CREATE TEMP TABLE follows AS SELECT b.id, b.blob_type, b.linked_guid AS old, g.new FROM guids g "
         "CROSS JOIN blobs b ON b.linked_id = g.item AND b.linked_type = 'metadata_item' AND b.linked_guid = g.old"
     ),
-    # A guid stands once only for each type (a unique index), and one item may take the guid that another gives up.
+    # A guid is unique per type (a unique index), and one item may get the guid that another gives up.
     "UPDATE blobs SET linked_guid = NULL WHERE id IN (SELECT id FROM follows)",
     *(
         f"UPDATE blobs SET linked_guid = (SELECT f.{column} FROM follows f WHERE f.id = blobs.id) "  # noqa: S608
         "WHERE linked_guid IS NULL AND id IN (SELECT MIN(f.id) FROM follows f WHERE NOT EXISTS (SELECT 1 FROM blobs b "
         f"WHERE b.linked_type = 'metadata_item' AND b.linked_guid = f.{column} AND b.blob_type = f.blob_type) "
         f"GROUP BY f.{column}, f.blob_type)"
-        # Where the new one is another's, the old one stays, so that the way back finds it.
+        # If another row has the new guid, the old one stays, so that the reverse mapping finds it.
         for column in ("new", "old")
     ),
 )
 
 
 def _follow_in_blobs(directory: Path, cells: Iterable[Cell]) -> list[str]:
-    """Let the blobs of items whose guid is a path follow it; remarks."""
+    """Update the guids of blobs whose item's guid is a path; returns remarks."""
     which = ("metadata_items", "guid")
     guids = [(cell.row, cell.old, cell.new) for cell in cells if (cell.table, cell.column) == which]
     if not guids:

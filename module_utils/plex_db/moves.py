@@ -34,8 +34,8 @@ WHY: Mapping[str, str] = {
     LEFT: "found, but outside every folder of their section: add that folder to the section in Plex, or move them back",
     KNOWN: "Plex knows them at their new place already (same name, size and duration): scan that section at home",
     CHAIN: "found, but their new place is where other files were: accept one step at a time",
-    AT_HOME: "home's Plex still sees them at their old place, so they are copies, or home's mount shows an old "
-    "listing: refresh that mount and make the plan again",
+    AT_HOME: "home's Plex still has them at their old path, so they are copies, or home's mount shows an old listing; "
+    "refresh that mount and make the plan again",
 }
 
 
@@ -144,7 +144,7 @@ class _Search:
     ) -> None:
         self.listing = listing
         self.at_home = {canonical(path) for path in at_home}
-        self.stayed: dict[str, int] = {}  # those of them that the remote lacks, with their size
+        self.stayed: dict[str, int] = {}  # of these, the files missing on the remote, with their size
         self.locations = {section: [canonical(path) for path in paths] for section, paths in locations.items()}
         self.accepted = accepted
         self.accepted_sources = {canonical(entry.source) for entry in accepted.entries}
@@ -207,7 +207,7 @@ class _Search:
             del self.movers[path]
 
     def _explain_stayed(self) -> None:
-        """Files that home still has at their old place although the remote has the same name and size at another."""
+        """Leave files that home still has at their old path although the remote has them under another path."""
         if not self.stayed:
             return
         wanted = {(_name(path), size): path for path, size in self.stayed.items()}

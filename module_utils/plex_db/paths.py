@@ -77,22 +77,22 @@ class SectionAudit:
     sonic_missing: int = 0
     analysis_pending: int = 0
 
-    # at_home and unknown are parts of missing: home's Plex sees them, or whether it does cannot be told.
+    # at_home and unknown are parts of missing: home's Plex can read them, or that is unknown.
     LISTS = ("missing", "new", "trashed_missing", "trashed_present", "other_form", "moved", "at_home", "unknown")
 
     @property
     def home_only(self) -> int:
-        """Files that the remote lacks and that must not be taken for gone."""
+        """Number of files missing on the remote that do not count as gone."""
         return len(self.at_home) + len(self.unknown)
 
     @property
     def missing_percent(self) -> float:
-        """Of the files that the section names outside the trash, how many percent are gone from remote and home."""
+        """Percentage of the section's files outside the trash that are missing on the remote and at home."""
         return _percent(len(self.missing) - self.home_only, self.present + len(self.missing))
 
     @property
     def home_only_percent(self) -> float:
-        """The same for those that the remote lacks and home has, or may have."""
+        """Percentage of these files that are missing on the remote and are, or may be, at home."""
         return _percent(self.home_only, self.present + len(self.missing))
 
     def full(self) -> dict[str, Any]:
@@ -196,13 +196,13 @@ def named_files(library: sqlite3.Connection) -> list[NamedFile]:
 def too_much_missing(result: Mapping[str, Any], limit: float) -> list[str]:
     """Sentences for what exceeds the limit, in percent: the whole library, and each section of ten files or more.
 
-    What a proposed mapping would bring back counts as missing until somebody accepts it; what home has does not count.
+    Files of a proposed mapping count as missing until the mapping is accepted; files at home do not count.
     """
     return _beyond(result, "missing_percent", limit, lambda entry: entry["missing"] - _home_only(entry))
 
 
 def too_much_at_home_only(result: Mapping[str, Any], limit: float) -> list[str]:
-    """The same for files that home has, or may have, and the remote lacks: so many are a remote of another path."""
+    """Return the same for files that are, or may be, at home and not on the remote; many mean a wrong remote path."""
     return _beyond(result, "home_only_percent", limit, _home_only)
 
 
@@ -257,13 +257,13 @@ def write(result: Mapping[str, Any], destination: Path) -> None:
 
 
 def home_only(audit: Path) -> list[str]:
-    """The files of a written audit that the remote lacks and home has, or may have.
+    """Return the files of a written audit that are missing on the remote and are, or may be, at home.
 
     :raises PlexDatabaseError: it cannot be read.
     """
     try:
         sections = json.loads(audit.read_text(encoding="utf-8"))["sections"]
-        # A run of an older plexburst has looked for none.
+        # An audit of an older plexburst has no such files.
         return [path for section in sections for name in ("at_home", "unknown") for path in section.get(name, ())]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise PlexDatabaseError(f"The path audit at {audit} cannot be read: {error}. Make the plan again.") from error
@@ -424,7 +424,7 @@ def _result(audits: list[SectionAudit], want_sonic: bool, want_analysis: bool) -
         + totals["missing"]
         - home_only
         + totals["trashed_present"]
-        # A track that is gone counts above, one that home alone has cannot be analysed elsewhere.
+        # A missing track is counted above; a track at home only cannot be analysed elsewhere.
         + (totals["sonic_pending"] - totals["sonic_missing"] if want_sonic else 0)
         + (totals["analysis_pending"] if want_analysis else 0)
     )

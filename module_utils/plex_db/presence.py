@@ -135,11 +135,11 @@ class Presence:
         return [path for path, state in self.state.items() if state != ABSENT]
 
     def of(self, state: str) -> list[str]:
-        """The paths in that state."""
+        """Return the paths in that state."""
         return [path for path, found in self.state.items() if found == state]
 
     def reasons(self) -> list[str]:
-        """Why files are unknown, the most frequent cause first, with their number and one of them."""
+        """Return the causes of unknown files, the most frequent first, with number and example."""
         counted = Counter(self.why.values())
         example = {why: path for path, why in reversed(list(self.why.items()))}
         return [
@@ -147,7 +147,7 @@ class Presence:
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """Numbers, first examples and causes, for a result."""
+        """Return numbers, first examples and causes for a result."""
         return {
             **{state: len(self.of(state)) for state in (PRESENT, ABSENT, UNKNOWN)},
             "examples": [shown(path) for path in self.kept[:EXAMPLES]],
@@ -157,11 +157,11 @@ class Presence:
 
 
 def look(paths: Iterable[str], roots: Iterable[str], view: View, limits: Limits | None = None) -> Presence:
-    """Look for each of the paths.
+    """Check each of the paths.
 
-    :param paths: as the database has them; bytes that are not UTF-8 as surrogates.
-    :param roots: the folders of the sections. What is absent below one that is empty or not there is unknown.
-    :returns: a state for every path. What could not be looked at is unknown, with the cause; nothing is raised.
+    :param paths: paths in the database; bytes that are not UTF-8 as surrogates.
+    :param roots: the folders of the sections. A file missing below an empty or missing folder is unknown.
+    :returns: a state for every path. Paths that could not be checked are unknown, with the cause; nothing is raised.
     """
     limits = limits or Limits()
     wanted = sorted(set(paths), key=lambda path: (path.rpartition("/")[0], path))
@@ -245,7 +245,7 @@ def _round(paths: Sequence[str], view: View, patience: float, end: float) -> tup
                 **view.identity(),
             )
         except (OSError, subprocess.SubprocessError) as error:
-            return [], f"home could not be asked: {error}"
+            return [], f"the check at home could not start: {error}"
         group, problem = 0, ""
         codes: list[str] = []
         try:
@@ -268,18 +268,18 @@ def _round(paths: Sequence[str], view: View, patience: float, end: float) -> tup
         if not problem and len(codes) < len(paths):
             errors.seek(max(0, errors.seek(0, os.SEEK_END) - 500))
             said = " ".join(errors.read().decode("utf-8", "replace").split()) or "no message"
-            problem = f"home could not be asked (exit code {process.returncode}): {said}"
+            problem = f"the check at home failed (exit code {process.returncode}): {said}"
         return codes, problem
 
 
 def _lines(process: subprocess.Popen[bytes], patience: float, end: float) -> Iterable[str]:
     """Yield lines as they arrive.
 
-    :raises TimeoutError: no line in `patience` seconds (START_SECONDS for the first), or `end` was reached; its text says
-        which.
+    :raises TimeoutError: no line in `patience` seconds (START_SECONDS for the first), or `end` was reached; its text
+        says which.
     """
     assert process.stdout is not None  # noqa: S101 - stdout is PIPE
-    held, wait, late = b"", START_SECONDS, f"home could not be asked: no answer in {START_SECONDS:g} s"
+    held, wait, late = b"", START_SECONDS, f"the check at home did not start in {START_SECONDS:g} s"
     with selectors.DefaultSelector() as waiting:
         waiting.register(process.stdout, selectors.EVENT_READ)
         while True:

@@ -257,7 +257,7 @@ class Transport:
     ) -> requests.Response:
         """Return the answer, whatever its status, once it is none of 429 and 5xx; ScalewayError when there is none."""
         pause = self.backoff
-        problem = "was not asked, because no time was left"
+        problem = "was not queried, because no time was left"
         kind, status, ambiguous = "deadline", None, False
         tries = 0
         while tries < self.attempts:
@@ -325,7 +325,7 @@ _ADVICE = {
 }
 
 
-# Without a body that says so, a 404 is no "not_found": a proxy's page proves of no resource that it is gone.
+# A 404 without such a body is not "not_found", because a proxy's page does not prove that a resource is gone.
 _KIND_OF_STATUS = {401: "denied_authentication", 403: "permissions_denied"}
 
 
@@ -400,7 +400,7 @@ class _OwnTransport:
 
     @staticmethod
     def _with_total(answer: requests.Response, *, listing: bool) -> requests.Response:
-        """The Instance API tells the length of a list in a header; the SDK's types read it from the body.
+        """Copy the length of a list from the Instance API's header into the body, where the SDK's types read it.
 
         A page of a LISTING without its length is refused (ValueError): every real one has it, and the SDK would read
         any other JSON object as a list of nothing.
@@ -464,7 +464,7 @@ class Scaleway:
 
     @contextmanager
     def attempts(self, number: int) -> Iterator[None]:
-        """Inside, a request is tried NUMBER times at most: for a caller that comes back by itself."""
+        """Limit the attempts of a request to NUMBER inside this context, for a caller that repeats itself."""
         before, self.transport.attempts = self.transport.attempts, number
         try:
             yield
@@ -500,7 +500,7 @@ class Scaleway:
             total = int(getattr(answer, "total_count", 0) or 0)
             if not found and len(items) < total:
                 raise ScalewayError(
-                    f"The list of {what} at Scaleway broke off: {total} were announced, {len(items)} came.",
+                    f"The list of {what} at Scaleway is incomplete: {len(items)} of {total} arrived.",
                     kind="unreadable",
                 )
             if not found or len(items) >= total:
@@ -511,7 +511,7 @@ class Scaleway:
         )
 
     def _gone_is_none(self, call: Callable[[], T], what: str) -> T | None:
-        """CALL's answer, None when the API says itself that there is no such thing."""
+        """Return CALL's answer; None if the API itself reports that the resource does not exist."""
         try:
             return self._read(call, what)
         except ScalewayError as error:
@@ -521,9 +521,9 @@ class Scaleway:
 
     @staticmethod
     def _named(thing: T | None, what: str) -> T:
-        """THING, which an answer of 200 must hold: an answer without it proves nothing."""
+        """Return THING; raises ScalewayError if an answer of 200 does not contain it."""
         if thing is None:
-            raise ScalewayError(f"Scaleway's answer about {what} names none.", kind="unreadable")
+            raise ScalewayError(f"Scaleway's answer about {what} contains no resource.", kind="unreadable")
         return thing
 
     # --- reading
@@ -549,7 +549,7 @@ class Scaleway:
         return [*self.block_volumes(zone), *self.local_volumes(zone)]
 
     def block_volumes(self, zone: str | None = None) -> list[VolumeRecord]:
-        """All volumes that Block Storage, a service of its own, keeps for the project in ZONE."""
+        """Return the project's volumes in ZONE from Block Storage, which is a separate service."""
         where = zone or self.zone
         found = self._pages(
             lambda page: self._block.list_volumes(include_deleted=False, zone=where, page=page, page_size=PAGE_SIZE),
@@ -559,7 +559,7 @@ class Scaleway:
         return [VolumeRecord.of(volume, where) for volume in found]
 
     def local_volumes(self, zone: str | None = None) -> list[VolumeRecord]:
-        """All volumes that the Instance API keeps for the project in ZONE."""
+        """Return the project's volumes in ZONE from the Instance API."""
         where = zone or self.zone
         found = self._pages(
             lambda page: self._instance.list_volumes(zone=where, page=page, per_page=PAGE_SIZE),
@@ -569,29 +569,29 @@ class Scaleway:
         return [VolumeRecord.of_local(volume, where) for volume in found]
 
     def server(self, server_id: str) -> ServerRecord | None:
-        """One server, None when it does not exist (any more)."""
+        """Return one server; None if it does not exist."""
         answer = self._gone_is_none(lambda: self._instance.get_server(server_id=server_id, zone=self.zone), "a server")
         return ServerRecord.of(self._named(answer.server, "a server"), self.zone) if answer else None
 
     def block_volume(self, volume_id: str) -> VolumeRecord | None:
-        """One block volume, None when it does not exist (any more)."""
+        """Return one block volume; None if it does not exist."""
         answer = self._gone_is_none(lambda: self._block.get_volume(volume_id=volume_id, zone=self.zone), "a volume")
         return VolumeRecord.of(answer, self.zone) if answer else None
 
     def local_volume(self, volume_id: str) -> VolumeRecord | None:
-        """One local volume, None when it does not exist (any more)."""
+        """Return one local volume; None if it does not exist."""
         answer = self._gone_is_none(
             lambda: self._instance.get_volume(volume_id=volume_id, zone=self.zone), "a local volume"
         )
         return VolumeRecord.of_local(self._named(answer.volume, "a local volume"), self.zone) if answer else None
 
     def ip(self, ip_id: str) -> IpRecord | None:
-        """One flexible IP, None when it does not exist (any more)."""
+        """Return one flexible IP; None if it does not exist."""
         answer = self._gone_is_none(lambda: self._instance.get_ip(ip=ip_id, zone=self.zone), "an IP")
         return IpRecord.of(self._named(answer.ip, "an IP"), self.zone) if answer else None
 
     def user_data(self, server_id: str, key: str) -> bytes | None:
-        """Content of a user data key, None when it is not set (the API says 404 with an empty body)."""
+        """Return the content of a user data key; None if it is not set (the API answers 404 with an empty body)."""
         try:
             answer = self._instance.get_server_user_data(server_id=server_id, key=key, zone=self.zone)
         except ScalewayError as error:

@@ -29,7 +29,7 @@ ZONES = (
     "pl-waw-2",
     "pl-waw-3",
 )
-"""Where the Instance and the Block Storage API exist, as the official SDK for Go says; Python's has no such list."""
+"""Zones of the Instance and the Block Storage API, from the official SDK for Go; Python's has no such list."""
 
 CLOUD_GROUP = "plex_cloud"
 """The Ansible group of every indexer."""
@@ -130,7 +130,7 @@ def read_marks(tags: Iterable[str]) -> Marks:
 
 
 def all_zones(*more: str) -> list[str]:
-    """ZONES, and MORE: the zone somebody works in, should Scaleway have a new one."""
+    """Return ZONES and MORE, the zone in use, in case Scaleway has a new zone."""
     return list(dict.fromkeys([*(zone for zone in more if zone), *ZONES]))
 
 
@@ -140,7 +140,7 @@ def server_name(run_id: str) -> str:
 
 
 def run_began(run_id: str | None) -> datetime | None:
-    """When a run began, read from its id (YYYYMMDD-HHMMSS-abcd, UTC); None when the id says no time."""
+    """Return when a run began, from its id (YYYYMMDD-HHMMSS-abcd, UTC); None if the id contains no time."""
     try:
         return datetime.strptime((run_id or "")[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
     except ValueError:
@@ -148,10 +148,10 @@ def run_began(run_id: str | None) -> datetime | None:
 
 
 def reap_advice(run_id: str) -> str:
-    """The next step for what of a run is not proved gone."""
+    """Return the next step for resources of a run that are not verified as removed."""
     return (
         f"When Scaleway answers again, run ansible-playbook reap.yml -e plexburst_reap_run_id={run_id}, with the same "
-        "inventory. What it cannot remove, remove by its id in Scaleway's console."
+        "inventory. Remove resources that it cannot remove by their ids in Scaleway's console."
     )
 
 

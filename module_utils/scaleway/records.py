@@ -177,7 +177,7 @@ class VolumeRecord:
 
     @classmethod
     def of_local(cls, volume: LocalVolume, zone: str) -> VolumeRecord:
-        """Record of an SDK ``Volume`` of the Instance API; sizes in bytes."""
+        """Return the record of an SDK ``Volume`` of the Instance API; sizes in bytes."""
         return cls(
             id=volume.id,
             name=volume.name,

@@ -45,9 +45,9 @@ T = TypeVar("T")
 R = TypeVar("R", ServerRecord, IpRecord, VolumeRecord)
 
 KINDS = ("server", "ip", "block volume", "local volume")
-"""What is listed on its own; the last word begins a thing's name. Block Storage is a service of its own."""
+"""Kinds of resources, each with its own listing; a resource's name begins with the last word of its kind."""
 PROOF = 2
-"""So many looks in a row must show nothing."""
+"""Number of empty listings in a row that verify a removal."""
 
 SHORTEST_POLL = 0.05
 """Seconds; only a simulator is asked that often."""
@@ -152,7 +152,7 @@ def _roots(server: ServerRecord) -> list[AttachedVolume]:
 
 
 def _place(volume: AttachedVolume) -> str:
-    """The kind, as in KINDS, under which a server's volume is listed."""
+    """Return the kind, as in KINDS, of a server's volume."""
     return "local volume" if volume.kind == LOCAL_VOLUME else "block volume"
 
 
@@ -161,14 +161,14 @@ def _name(kind: str, identity: str) -> str:
 
 
 class Removal:
-    """Removes everything WANTED accepts, and what KNOWN names (``server/<id>``, …), and proves that it is gone.
+    """Removes all resources that WANTED accepts or KNOWN names (``server/<id>``, …), and verifies the removal.
 
-    A round lists each kind on its own and takes each thing's next step. A listing that fails is a round without a
-    result for that kind: the others go on, and it is asked again until the deadline. Whatever was seen or is known, and
-    is not listed, is asked for by its id. A kind is proved gone by two rounds in a row in which its listing shows
-    nothing and every id is unknown to Scaleway: one empty page proves nothing.
+    A round lists each kind separately and takes the next step for each resource. A failed listing leaves its kind
+    without a result in this round: the others continue, and it is repeated until the deadline. A resource that was seen
+    or is known, but is not listed, is queried by its id. The removal of a kind is verified by two rounds in a row with
+    an empty listing in which Scaleway knows none of the ids; one empty page is no proof.
 
-    ACT false only looks. ``leftovers`` and ``left`` say what is not proved gone, and why.
+    With ACT false it only lists. ``leftovers`` and ``left`` have what is not verified as removed, and why.
     """
 
     def __init__(
@@ -187,13 +187,13 @@ class Removal:
         self.act = act
         self.kinds = tuple(kind for kind in KINDS if not (keep_ips and kind == "ip"))
         self.records: dict[str, ServerRecord | IpRecord | VolumeRecord] = {}
-        """What was there at some time, as it was last seen, by name."""
+        """All resources seen, in their last state, by name."""
         self.kept: dict[str, dict[str, Any]] = {}
-        """What is ours and not wanted, described, by name."""
+        """Plexburst's resources that are not wanted, with a description, by name."""
         self.problems: dict[str, str] = {}
-        """What Scaleway last said about a thing that did not go."""
+        """Scaleway's last message about a resource that was not removed."""
         self.unlisted: dict[str, str] = {}
-        """Why the last listing of a kind failed."""
+        """Error of the last listing, by kind."""
         self._absent: dict[str, dict[str, int]] = {kind: {} for kind in self.kinds}
         self._empty = dict.fromkeys(self.kinds, 0)
         self._listings = dict.fromkeys(self.kinds, 0)
@@ -206,37 +206,37 @@ class Removal:
             for place in (each for each in self.kinds if each.rsplit(maxsplit=1)[-1] == kind):
                 self._absent[place][identity] = 0
 
-    # --- what is left
+    # --- leftovers
 
     @property
     def done(self) -> bool:
-        """True when every kind is proved gone."""
+        """True if the removal of every kind is verified."""
         return all(count >= PROOF for count in self._empty.values())
 
     @property
     def looked(self) -> bool:
-        """True when every kind was listed as often as proof takes."""
+        """True if every kind was listed often enough."""
         return all(count >= PROOF for count in self._listings.values())
 
     @property
     def not_listed(self) -> dict[str, str]:
-        """Kinds that were not listed as often as proof takes, and why."""
+        """Kinds that were not listed often enough, and why."""
         short = [kind for kind, count in self._listings.items() if count < PROOF]
         return {kind: self.unlisted.get(kind, "No time was left to list them twice.") for kind in short}
 
     @property
     def seen(self) -> list[str]:
-        """Names of what was there at some time."""
+        """Names of all resources seen."""
         return list(self.records)
 
     @property
     def leftovers(self) -> list[str]:
-        """What is not proved gone: names, and ``unknown/…`` for a kind that could not be listed well enough."""
+        """Resources that are not verified as removed: names, and ``unknown/…`` for a kind that could not be listed."""
         return list(dict.fromkeys(name for names in self._left().values() for name in names))
 
     @property
     def deleted(self) -> list[str]:
-        """What was seen and is proved gone."""
+        """Resources that were seen and are verified as removed."""
         left = self.leftovers
         return [name for name in self.seen if name not in left] if self.act else []
 
@@ -252,7 +252,7 @@ class Removal:
 
     @property
     def left(self) -> str:
-        """What is left of each kind, and what Scaleway said about it; empty when nothing is."""
+        """Return the leftovers by kind with Scaleway's message; empty without leftovers."""
         sentences = []
         for kind, names in self._left().items():
             said = [self.unlisted[kind]] if kind in self.unlisted else []
@@ -261,18 +261,18 @@ class Removal:
             sentences.append(f"{kind}s: {', '.join(names)} ({reason})")
         return "; ".join(sentences)
 
-    # --- the way there
+    # --- removal
 
     def run(self) -> None:
-        """Go on until everything is proved gone, or the deadline has passed. A failed request raises nothing.
+        """Repeat rounds until the removal is verified or the deadline has passed. A failed request raises nothing.
 
         When only looking, as many listings as proof takes are enough.
         """
         together([self], self.clock)
 
     def machines(self) -> None:
-        """The part of a round that asks the Instance API for servers and IPs."""
-        # The next round is the retry: one service that hangs must not keep the others waiting.
+        """Run the part of a round for servers and IPs (Instance API)."""
+        # The next round is the retry, so that a service that hangs does not delay the others.
         with self.cloud.attempts(2):
             for server in self._look("server", self.cloud.servers, self.cloud.server):
                 self._remove_server(server)
@@ -282,7 +282,7 @@ class Removal:
                         self._try(f"ip/{ip.id}", partial(self.cloud.delete_ip, ip.id))
 
     def storage(self) -> None:
-        """The part of a round that asks for volumes; Block Storage can be down alone."""
+        """Run the part of a round for volumes; Block Storage can fail separately."""
         with self.cloud.attempts(2):
             for volume in [
                 *self._look("local volume", self.cloud.local_volumes, self.cloud.local_volume),
@@ -293,11 +293,11 @@ class Removal:
 
     @property
     def _alive(self) -> set[str]:
-        """Servers that Scaleway did not call unknown when it was last asked."""
+        """Servers that existed at the last query."""
         return {identity for identity, count in self._absent["server"].items() if not count}
 
     def _look(self, kind: str, listing: Callable[[], list[R]], one: Callable[[str], R | None]) -> list[R]:
-        """What of KIND is there, as far as Scaleway answers; keeps the account of what is absent."""
+        """Return the existing resources of KIND, as far as Scaleway answers; counts the absent ones."""
         absent = self._absent[kind]
         listed = self._listed(kind, listing)
         found = {record.id: record for record in listed or ()}
@@ -323,7 +323,7 @@ class Removal:
         return list(found.values())
 
     def _listed(self, kind: str, listing: Callable[[], list[R]]) -> list[R] | None:
-        """What a listing shows of what is to go; None when it failed, which ``unlisted`` then explains."""
+        """Return the listed resources to remove; None if the listing failed, with the error in ``unlisted``."""
         try:
             records = listing()
         except ScalewayError as error:
@@ -347,7 +347,7 @@ class Removal:
 
     @staticmethod
     def _note(where: dict[str, str], name: str, error: ScalewayError) -> None:
-        """Keep what Scaleway said; that no time was left says less than what it said before."""
+        """Keep Scaleway's message; a timeout does not replace an earlier message."""
         if error.kind == "deadline":
             where.setdefault(name, str(error))
         else:
@@ -356,7 +356,7 @@ class Removal:
     def _remove_server(self, server: ServerRecord) -> None:
         untagged = [root for root in _roots(server) if root.id not in self._tagged]
         for root in untagged if read_marks(server.tags).ours else []:
-            # Terminate only detaches block storage: without tags it is found by those alone who know its id.
+            # Terminate only detaches block storage; without tags it can be found only by its id.
             self._try(f"volume/{root.id}", partial(self._tag, root, server.tags))
         patience = min(ASK_AGAIN_SECONDS, self.clock.deadline.seconds / 4)
         if all(root.id in self._tagged for root in untagged) or self.clock.elapsed >= patience:
@@ -401,9 +401,9 @@ class Removal:
 
 
 def together(removals: Sequence[Removal], clock: Clock) -> None:
-    """Run REMOVALS of several zones round by round, so that none waits for another's trouble.
+    """Run the REMOVALS of several zones round by round, so that no zone delays another.
 
-    Servers come first in every zone: they cost most, and Block Storage may hang.
+    Servers come first in every zone, because they cost most and Block Storage may hang.
     """
     while True:
         going = [one for one in removals if not (one.done if one.act else one.looked)]
@@ -646,7 +646,7 @@ class ServerManager:
         self.server = None
 
     def _remove(self, *, keep_ips: bool, known: Iterable[str] = ()) -> None:
-        """Remove what this run made; ScalewayError (leftovers) when that is not proved at the deadline."""
+        """Remove the resources of this run; ScalewayError (leftovers) if that is not verified at the deadline."""
         account = self.account
         made = [name for name in account.created if name not in account.deleted]
         removal = Removal(
@@ -658,8 +658,8 @@ class ServerManager:
         if not removal.done:
             refused = "; ".join(f"{refusal.type}: {refusal.reason}" for refusal in account.tried)
             raise ScalewayError(
-                f"No wanted instance type could be used so far ({refused}), and what was made for it is not proved "
-                f"gone, so it may be billed. {removal.left}",
+                f"No wanted instance type could be used so far ({refused}). The resources created for it are not "
+                f"verified as removed, so they may be billed. {removal.left}",
                 kind="leftovers",
             )
 

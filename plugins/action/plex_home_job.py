@@ -62,8 +62,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             return {
                 "unreachable": True,
                 "changed": True,
-                "msg": f"Home was unreachable for {self._patience:.0f} s ({lost}). The job at home continues without the "
-                "controller and starts Plex.",
+                "msg": f"Home was unreachable for {self._patience:.0f} s ({lost}). The job at home continues without "
+                "the controller and starts Plex.",
                 "advice": "Run the playbook again when home is reachable; it reports the result.",
             }
 

@@ -1,13 +1,13 @@
-"""Write a plan into the pair that came back, each database in one transaction.
+"""Write a plan into the indexer's pair, each database in one transaction.
 
-Stock SQLite may write only where no trigger and no ICU index bites: Plex's tokenizer `collating` and collation
-`icu_root` exist in Plex's own binary alone. So as soon as `metadata_items`, `tags`, or any table with such a trigger
-or index is concerned, the whole transaction is Plex SQLite's, fed from the scratch file.
+Standard SQLite can write only tables without such triggers and ICU indexes, because Plex's tokenizer `collating` and
+collation `icu_root` exist only in Plex's own binary. So if `metadata_items`, `tags`, or any table with such a trigger
+or index is written, Plex SQLite runs the whole transaction, fed from the scratch file.
 
-Every row to be put is deleted first, in all tables, and inserted then. Row by row would fail: home's row 5 may have a
+All rows to write are first deleted in all tables, then inserted. Row by row would fail, because home's row 5 may have a
 key that the indexer gave to row 6, and the unique indexes of Plex's schema are checked at each row. The search indexes
-stay right either way: their triggers take an old title out at a deletion, and put the new one in at an insertion.
-Foreign keys are off, as Plex itself has them: a deletion that cascades would take rows along that nobody puts back.
+stay correct: their triggers remove the old title at a deletion and add the new one at an insertion. Foreign keys are
+off, as in Plex itself, because a cascading deletion would remove rows that are not inserted again.
 """
 
 # ruff: noqa: S608 - statements are built from names of the schema; values are parameters

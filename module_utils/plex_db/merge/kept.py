@@ -57,7 +57,7 @@ def find(work: Workspace, library: Mapping[str, Table], look: Look, sections: It
 
 
 def rows(work: Workspace, tables: Mapping[str, Table]) -> dict[str, str]:
-    """Return by table SQL for the ids of home's rows to keep: the parts, their parents up to shows or artists, and their
+    """Return by table the SQL for the ids of home's rows to keep: parts, their parents up to shows or artists, and
     folders. Only rows that are not alive in theirs are included."""
     if not work.exists("SELECT 1 FROM main.kept_parts"):
         return {}

@@ -248,7 +248,7 @@ class _Planner:
         if table.name == "media_parts":
             tests.append("o.file <> ''")
         if table.name == "blobs":
-            tests.append("o.linked_id NOT NULL")  # what has its guid alone is told by that: settle_keys
+            tests.append("o.linked_id NOT NULL")  # rows with only a guid are identified by it in settle_keys
         return self.work.run(
             f"INSERT OR IGNORE INTO {table.staged('same')} "
             f"SELECT MIN(f.id), o.id FROM {table.staged('delta')} d CROSS JOIN {table.at('ours')} o ON o.id = d.id "
@@ -550,10 +550,10 @@ class _Planner:
             tests.append(f"r.metadata_type IN ({', '.join(str(number) for number in policy.PEOPLES_TYPES)})")
         return " OR ".join(f"({test})" for test in tests) or "0"
 
-    # -- what the remote lacks and home has --------------------------------------------------------------------------
+    # -- files at home that the remote lacks --------------------------------------------------------------------------
 
     def keep_what_is_at_home(self, look: kept.Look) -> None:
-        """Home's rows of files that home's Plex sees, where the indexer has put them into the trash or lost them."""
+        """Keep home's rows of files that home's Plex can read and the indexer moved to the trash or lost."""
         self.plan.at_home = kept.find(self.work, self.library, look, self.sections)
         for name, ids in kept.rows(self.work, self.library).items():
             self._put_ours(self.library[name], ids)
@@ -690,7 +690,7 @@ class _Planner:
     # -- unique keys ---------------------------------------------------------------------------------------------------
 
     def settle_keys(self) -> None:
-        """No two rows of the result share a key that Plex's schema has once only: policy.py says who keeps it."""
+        """Resolve rows of the result that share a unique key of Plex's schema, by the rules of policy.py."""
         for table in self.plan.staged:
             keys = self.work.unique_keys(table)
             if not keys or not self.work.exists(f"SELECT 1 FROM {table.staged('put')}"):
@@ -699,15 +699,15 @@ class _Planner:
                 listed = ", ".join(f'"{name}"' for name in key)
                 index = f'main."key_{table.file}_{table.name}_{number}"'
                 self.work.run(f"CREATE INDEX {index} ON {_bare(table.staged('put'))}({listed})")
-            # Ends: a row gives up a column, is as it is at home, or goes, and those do not give way again.
+            # Ends, because a row that gave up a column, became home's or was removed does not give way again.
             while sum([self._settle(table, key) for key in keys]):
                 pass
             carried.forget_what_is_there(self.work, table)
 
     def _settle(self, table: Table, key: Sequence[str]) -> int:
-        """Rows of the result that gave way to another one that has the same key."""
+        """Resolve one unique key; returns the rows that gave way to another row with the same key."""
         put, drop, ours, theirs = table.staged("put"), table.staged("drop"), table.at("ours"), table.at("theirs")
-        # Not IS: NULL is no key.
+        # = and not IS, because NULL is not a key.
         same = " AND ".join(f'x."{name}" = p."{name}"' for name in key)
         mine = " AND ".join(f'o."{name}" = c."{name}"' for name in key)
         columns = ", ".join(f'p."{name}"' for name in key)

@@ -13,11 +13,10 @@ ours is home as it is now. The result begins as theirs, and home's part is appli
 - SAME: must be equal on both sides, or the merge is refused.
 - DERIVED: never written by the merge: triggers, or SQLite itself, keep it.
 
-A unique key of Plex's schema that two rows of the result would share is settled last, over every table (`UNIQUE` says
-for each of the schema's unique indexes how that can come about at all): the row that has the key at home keeps it; else
-the lower id does. The other row gives up the column named `yields`, when it can be found without it; else it is as home
-has it; and a new row of the indexer's goes. Each is listed. Only `blobs` among the merged tables has a unique key, and
-no table refers to its rows.
+Conflicts of unique keys are resolved last, over every table (`UNIQUE` explains for each of the schema's unique indexes
+how a conflict can occur). The row that has the key at home keeps it, else the row with the lower id. The other row
+gives up the column named `yields` if it can be found without it; else it becomes home's row, and a new row of the indexer is
+removed. Each case is listed. Of the merged tables only `blobs` has a unique key, and no table refers to its rows.
 
 A table that has no rule: if it only changed at home, home's is kept; if only the indexer changed it, the indexer's
 stays, and that is listed; if both did, the merge is refused in words. Nothing unknown is dropped in silence.
@@ -56,8 +55,8 @@ class Rule:
     :param indexers: columns of which the indexer's value wins when both changed.
     :param set_of: column naming what the rows are a set of: when home rewrote such a set, the indexer's new rows for
         it go.
-    :param yields: a column that a row gives up (NULL) where another row of the result has its key; the row must have
-        the column that is named beside it then.
+    :param yields: a column that a row gives up (NULL) if another row of the result has its key; the row must then have
+        the second column named here.
     :param removal_stays: a row that home removed does not come back because the indexer made it anew (by `identity`).
     :param restore: a row that home changed and the indexer deleted comes back.
     :param group: tables of ONE_SIDE that are decided together.
@@ -261,8 +260,8 @@ _OTHERS = (
 
 RULES: Mapping[str, Rule] = {rule.table: rule for rule in (*_MERGED, *_HOMES, *_OTHERS)}
 
-_ALL_HOMES = "home's rows come home whole; the indexer's, which may have the key under another id, are deleted first"
-_WHOLE = "one side's table whole: what was there is deleted first"
+_ALL_HOMES = "home's rows replace the indexer's, which may have the key under another id and are deleted first"
+_WHOLE = "one side's complete table; the former rows are deleted first"
 UNIQUE: Mapping[tuple[str, tuple[str, ...]], str] = {
     ("schema_migrations", ("version",)): "equal on both sides, or the merge is refused; never written",
     ("play_queues", ("client_identifier", "account_id", "metadata_type")): _ALL_HOMES,
@@ -273,17 +272,17 @@ UNIQUE: Mapping[tuple[str, tuple[str, ...]], str] = {
     ("location_places", ("location_id", "guid")): _WHOLE,
     ("external_metadata_sources", ("uri",)): _ALL_HOMES,
     ("media_stream_settings", ("media_stream_id", "account_id")): _ALL_HOMES,
-    ("blobs", ("linked_type", "linked_id", "blob_type")): "its `identity`: one and the same, home's is kept",
+    ("blobs", ("linked_type", "linked_id", "blob_type")): "its `identity`; both rows are the same, and home's is kept",
     ("blobs", ("linked_type", "linked_guid", "blob_type")): (
-        "two items of one guid: home's blob keeps the guid, the other has its item's id alone (`yields`); of two that "
-        "have nothing but the guid home's is kept"
+        "two items with one guid: home's blob keeps the guid, the other keeps only its item's id (`yields`); of two "
+        "with only the guid, home's is kept"
     ),
     ("metadata_agent_providers", ("identifier",)): _ALL_HOMES,
     ("metadata_agent_provider_group_items", ("metadata_agent_provider_group_id", "metadata_agent_provider_id")): (
         _ALL_HOMES
     ),
 }
-"""Every unique index of Plex's schema, and why no merge violates it."""
+"""Every unique index of Plex's schema, with the reason why no merge violates it."""
 
 # In this order references point backwards: sections before items before files.
 MERGED = tuple(rule.table for rule in _MERGED)

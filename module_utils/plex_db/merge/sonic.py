@@ -208,7 +208,7 @@ def with_mark(ours: str | None, theirs: str) -> str | None:
 
 
 def _write(scratch: Path, databases: Path, plex_sqlite: Sequence[str]) -> None:
-    # A guid stands once only among the vectors (a unique index), and two tracks may have the same: home's keeps it.
+    # A guid is unique among the vectors (a unique index), and two tracks may share one; home's row keeps it.
     vector = (
         "INSERT INTO main.blobs(blob, linked_type, linked_id, linked_guid, created_at, blob_type) "
         "SELECT blob, 'metadata_item', linked_id, CASE WHEN NOT EXISTS (SELECT 1 FROM main.blobs b "

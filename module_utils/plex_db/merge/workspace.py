@@ -81,7 +81,7 @@ class Workspace:
         return bool(self.count(f"SELECT EXISTS ({sql})", parameters))
 
     def unique_keys(self, table: Table) -> list[tuple[str, ...]]:
-        """The columns of each unique index of a table."""
+        """Return the columns of each unique index of a table."""
         schema = table.at("theirs").partition(".")[0]
         sql = (
             "SELECT l.name, i.name FROM pragma_index_list(?1, ?2) l CROSS JOIN pragma_index_info(l.name, ?2) i "
