@@ -237,8 +237,8 @@ def _tell_kept(directory: Path, base: Mapping[str, Any], at_home: Collection[str
     if kept:
         report.warnings.append(
             f"{len(kept)} files are in the indexer's trash because they are missing on the remote, but they are "
-            f"present or unknown at home, for example {shorten([shown(file) for file in kept[:COMPLAINTS]])}. The installation "
-            "keeps home's rows of these files."
+            f"present or unknown at home, for example {shorten([shown(file) for file in kept[:COMPLAINTS]])}. "
+            "The installation keeps home's rows of these files."
         )
 
 

@@ -371,6 +371,6 @@ def test_ids_are_raised_once_and_only_while_no_plex_runs(home: Path) -> None:
     assert not run_module("plex_db_merge", raised)["changed"]
     process = building.open_elsewhere(home)
     try:
-        assert "before Plex starts" in run_module("plex_db_merge", raised)["msg"]
+        assert "Stop Plex; the ids must be reserved before it starts" in run_module("plex_db_merge", raised)["msg"]
     finally:
         building.end(process)

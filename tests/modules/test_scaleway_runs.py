@@ -108,7 +108,7 @@ def test_a_run_of_another_controller_is_named_as_such(cloud: Simulator, runs_dir
     cloud.server(AWAY)
     seen = look(cloud, runs_dir)
     assert not seen["other_runs"][0]["here"]
-    assert "not of this controller's runs folder" in seen["told"]
+    assert "not in this controller's runs folder" in seen["told"]
     assert [command.split()[1] for command in seen["other_runs"][0]["commands"]] == ["reap.yml"]
 
 
@@ -125,7 +125,7 @@ def test_nothing_is_said_only_after_two_whole_listings(cloud: Simulator, runs_di
     assert look(cloud, runs_dir)["other_runs"][0]["resources"] == [f"ip/{ip}"]
     cloud.faults(block_down=403)
     failed = look(cloud, runs_dir, wait_timeout=2)
-    assert failed["failed"] and "may be billed unseen" in failed["msg"]
+    assert failed["failed"] and "may be billed unnoticed" in failed["msg"]
     assert "block volumes in fr-par-1" in failed["msg"] and "BlockStorageFullAccess" in failed["msg"]
 
 

@@ -124,7 +124,7 @@ def test_a_failure_in_a_role_within_a_rescued_block_is_recorded_once(stage: Stag
     ended = stage.play(play("work", "localhost", role))
     events = [json.loads(line) for line in (ended.folder / "events.jsonl").read_text().splitlines()]
     assert [event["task"] for event in events if event["event"] == "failure"] == ["begin | Create the run folder"]
-    assert "no run id" in ended.summary["failure"]["message"]
+    assert "not a valid run id" in ended.summary["failure"]["message"]
 
 
 def test_a_failure_within_a_rescue_is_a_failure(stage: Stage) -> None:

@@ -166,8 +166,8 @@ def test_install_and_rollback_and_release_one_after_the_other(sandbox: Sandbox, 
     assert installed.rc == 0, installed.output[-3000:]
     for output in (looked.output, installed.output):
         assert f"The installation of run {run_id} had ended at home" in output
-        assert "the new pair is in place and Plex serves" in output
-    assert f"Run {run_id} is installed already" in installed.output
+        assert "the new pair is in place and Plex is ready" in output
+    assert f"Run {run_id} is already installed" in installed.output
     assert not folder.exists()
     assert (installed.summary["run_id"], installed.summary["playbook"]) == (run_id, "install")
     assert installed.summary["home"]["installed"] is True

@@ -145,12 +145,12 @@ OTHER = {
 @pytest.mark.parametrize(
     ("listing", "words"),
     [
-        (None, ["not looked at (Scaleway was not asked)"]),
-        ({"at": None, "problem": "plexburst_provider is none"}, ["not looked at (plexburst_provider is none)"]),
+        (None, ["not checked (Scaleway was not queried)"]),
+        ({"at": None, "problem": "plexburst_provider is none"}, ["not checked (plexburst_provider is none)"]),
         ({"at": END, "problem": None, "other_runs": []}, ["none"]),
         (
             {"at": "2026-11-21T07:15:00.000Z", "problem": None},
-            ["not looked at (last listed at 2026-11-21T07:15:00.000Z"],
+            ["not checked (last listed at 2026-11-21T07:15:00.000Z"],
         ),
         (
             {"at": END, "problem": None, "other_runs": [OTHER]},

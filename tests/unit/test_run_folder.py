@@ -56,7 +56,7 @@ def test_a_run_id_is_used_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("run_id", ["", "../../etc", "20261122-071500", "20261122-071500-ABCD"])
 def test_what_is_no_run_id_makes_no_folder(tmp_path: Path, run_id: str) -> None:
-    with pytest.raises(RunFolderError, match="no run id"):
+    with pytest.raises(RunFolderError, match="not a valid run id"):
         RunFolder.create(tmp_path, run_id)
     assert list(tmp_path.iterdir()) == []
 

@@ -15,8 +15,9 @@ ours is home as it is now. The result begins as theirs, and home's part is appli
 
 Conflicts of unique keys are resolved last, over every table (`UNIQUE` explains for each of the schema's unique indexes
 how a conflict can occur). The row that has the key at home keeps it, else the row with the lower id. The other row
-gives up the column named `yields` if it can be found without it; else it becomes home's row, and a new row of the indexer is
-removed. Each case is listed. Of the merged tables only `blobs` has a unique key, and no table refers to its rows.
+gives up the column named `yields` if it can be found without it; else it becomes home's row, and a new row of the
+indexer is removed. Each case is listed. Of the merged tables only `blobs` has a unique key, and no table refers to its
+rows.
 
 A table that has no rule: if it only changed at home, home's is kept; if only the indexer changed it, the indexer's
 stays, and that is listed; if both did, the merge is refused in words. Nothing unknown is dropped in silence.

@@ -137,7 +137,7 @@ def test_a_container_that_cannot_be_asked_makes_all_unknown_with_the_cause(tmp_p
     assert found.state == {"/Media/a.mkv": UNKNOWN}
     assert re.search("No such container|no message", found.reasons()[0])
     nothing = presence.look(["/Media/a.mkv"], [], presence.View(container="plex", docker=str(tmp_path / "absent")))
-    assert "home could not be asked" in nothing.reasons()[0]
+    assert "the check at home could not start" in nothing.reasons()[0]
 
 
 def test_a_plex_on_the_host_is_given_the_hosts_names_and_its_own_are_answered(tmp_path: Path) -> None:

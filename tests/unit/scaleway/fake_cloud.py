@@ -98,7 +98,7 @@ class FakeCloud:
         pause = 0.5
         for attempt in range(1, self.tries + 1):
             if self.deadline is not None and self.deadline.passed:
-                raise ScalewayError("Scaleway's API was not asked, because no time was left.", kind="deadline")
+                raise ScalewayError("Scaleway's API was not queried, because no time was left.", kind="deadline")
             self.time.sleep(REQUEST_SECONDS)
             self.requests[service] = self.requests.get(service, 0) + 1
             wrong = self.trouble.get(service, lambda _now, _number: None)(self.time.now, self.requests[service])
