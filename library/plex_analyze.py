@@ -40,7 +40,7 @@ options:
     type: bool
     default: true
   warm_files:
-    description: At most so many files are read before; Plex comes to the rest by itself.
+    description: Maximum number of files to read in advance; Plex reads the rest by itself.
     type: int
     default: 2000
   warm_seconds:

@@ -1,23 +1,23 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Pack the files of Plex's bundles, or lay packed ones among a server's own."""
+"""Pack the artwork in Plex's bundles, or install packed artwork on a server."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_bundles
-short_description: Pack the files of Plex's bundles, or lay packed ones among a server's own
+short_description: Pack the artwork in Plex's bundles, or install packed artwork on a server
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Plex keeps covers, posters, thumbnails and chapter pictures in bundles below C(Metadata) and C(Media), beside its
-    database, which only names them. This brings them along.
+  - Plex keeps artwork (covers, posters, thumbnails) in bundles below C(Metadata) and C(Media), beside its database,
+    which only names the files. This module transfers them with the database.
   - Packs what is new there, and every file that a changed reference of the database leads to, into parts with their
     size and SHA-256, which C(plexburst.core.plex_db_transfer) carries.
-  - Lays packed files among those of another server, file by file, while its Plex works. A file that is missing is
+  - Installs packed files on another server, file by file, while its Plex works. A file that is missing is
     added, one that is the same is left alone, one that is different is replaced only if that server has not changed it
     since O(unchanged_since). What people uploaded is never touched.
   - No link is followed, no path leaves its bundle, and no half-written file ever bears a real name.
@@ -35,13 +35,13 @@ attributes:
 options:
   state:
     description:
-      - V(listed) writes down in O(before) what is there, for a later V(packed).
+      - V(listed) records the present files in O(before), for a later V(packed).
       - V(packed) packs into O(parcel) what is not in O(before), and what the pair in O(result) names and the one in
         O(base) does not.
-      - V(known) says which parts of a parcel are in O(parcel), and makes that folder.
-      - V(merged) lays what is packed in O(parcel) among the bundles below O(support_dir), or refuses before it writes
+      - V(known) returns which parts of an archive are in O(parcel), and makes that folder.
+      - V(merged) installs the artwork in O(parcel) below O(support_dir), or fails before it writes
         anything, if a reference that led to a file where it was packed would lead nowhere here.
-      - V(measured) says how large the bundles of O(sections) are.
+      - V(measured) returns the size of the bundles of O(sections).
       - V(absent) removes the parcel in O(parcel), and nothing else in that folder.
     type: str
     required: true
@@ -86,7 +86,7 @@ options:
       - Required by O(state=merged).
     type: str
   spent:
-    description: Remove the parcel once all of it is laid, for O(state=merged).
+    description: Remove the archive once all of it is installed, for O(state=merged).
     type: bool
     default: false
   owner:
@@ -99,7 +99,7 @@ options:
 
 EXAMPLES = r"""
 ---
-- name: Pack what is new
+- name: Pack new artwork
   plexburst.core.plex_bundles:
     state: packed
     support_dir: /opt/plexburst/config/Library/Application Support/Plex Media Server
@@ -107,7 +107,7 @@ EXAMPLES = r"""
     result: /opt/plexburst/config/Library/Application Support/Plex Media Server/Plug-in Support/Databases
     base: /opt/plexburst/transfer/base
 
-- name: Lay it among home's own
+- name: Install the artwork at home
   plexburst.core.plex_bundles:
     state: merged
     support_dir: /var/lib/plexmediaserver/Library/Application Support/Plex Media Server
@@ -138,7 +138,7 @@ references:
   type: int
   sample: 118
 unresolved:
-  description: Changed references that lead to no file that was found, which is said but no error.
+  description: Changed references without a file; reported, not an error.
   returned: when O(state=packed)
   type: int
   sample: 0
@@ -160,7 +160,7 @@ present:
   elements: str
   sample: []
 no_space:
-  description: Why what is still to come has no room in O(parcel); empty when it has.
+  description: Reason why the missing parts do not fit in O(parcel); empty when they fit.
   returned: when O(state=known) and there is a parcel
   type: str
   sample: ''
@@ -256,7 +256,7 @@ def pack(options: dict[str, Any], check: bool) -> dict[str, Any]:
 
 
 def know(options: dict[str, Any], check: bool) -> dict[str, Any]:
-    """State `known`; it makes the folder, so that somebody can send into it."""
+    """State `known`; it makes the folder, so that an upload can write into it."""
     folder = Path(options["parcel"])
     made = not folder.is_dir()
     if made and not check:

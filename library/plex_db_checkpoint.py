@@ -14,7 +14,7 @@ author:
   - plexburst contributors (@plexburst)
 description:
   - Copies the pair by SQLite's online backup while Plex works, and writes what is new in it since the last checkpoint
-    to a patch. That is brought to the controller part by part, as M(plexburst.core.plex_db_transfer) does.
+    to a patch. It is downloaded to the controller part by part, as M(plexburst.core.plex_db_transfer) does.
   - M(plexburst.core.plex_analyze), M(plexburst.core.plex_sonic) and M(plexburst.core.plex_scan) call it by themselves.
   - One copy of the pair stays on the host between two checkpoints, two are there while one is made. Free space is
     checked before.

@@ -1,23 +1,23 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Put patches of Plex databases into an encrypted folder of an rclone remote, and get them from there."""
+"""Upload and download deltas of Plex databases through an encrypted rclone remote."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_db_exchange
-short_description: Put patches of Plex databases into an encrypted folder of an rclone remote, and get them from there
+short_description: Upload and download deltas of Plex databases through an encrypted rclone remote
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Carries a patch that C(plexburst.core.plex_db_patch) made by way of an rclone remote, an S3 bucket for example, so
-    that neither of two machines waits for the other's line.
+  - Copies a delta that C(plexburst.core.plex_db_patch) made through an rclone remote, the relay, usually an S3
+    bucket, so that neither machine waits for the other's connection.
   - Contents and names are encrypted by rclone's crypt with a passphrase of your own, before they leave the machine.
-  - What is put there has arrived when all of it was read back, decrypted and compared. What is got is verified by
-    SHA-256. Parts that are there do not travel again, a damaged one does, and a line that is cut is waited for.
+  - An upload is complete when all of it was read back, decrypted and compared. A download is verified by SHA-256.
+    Parts that are present are not copied again, a damaged part is, and a lost connection is retried.
   - Its rclone.conf holds the remote, what that wraps, and the crypt; it lies in a private temporary folder while rclone
     runs, and nowhere afterwards. No secret is in an argument of a program or in a message.
   - On the controller it shows its progress.
@@ -25,28 +25,28 @@ attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
     support: partial
-    details: In check mode no patch travels, because there is none then, and V(probed) only lists.
+    details: In check mode nothing is copied, because there is no delta then, and V(probed) only lists.
   diff_mode:
     description: Shows what would be changed in diff mode.
     support: none
   idempotent:
     description: Running it twice does not change more than running it once.
     support: full
-    details: What is there does not travel again.
+    details: Parts that are present are not copied again.
 options:
   state:
     description:
-      - V(put) puts the patch in O(patch) there as O(name).
-      - V(got) gets O(name) into O(patch).
-      - V(known) says what is there of O(name).
-      - V(absent) removes all that this run has there, or O(name) of it.
-      - V(probed) checks that the exchange can be used; a few bytes are put there, read back and removed.
+      - V(put) uploads the delta in O(patch) as O(name).
+      - V(got) downloads O(name) into O(patch).
+      - V(known) returns which parts of O(name) are in the relay.
+      - V(absent) removes O(name), or everything of this run, from the relay.
+      - V(probed) checks that the relay can be used by writing, reading and removing a few bytes.
       - V(reaped) removes the folders of runs that are over and hold no work, as O(older_than) and O(all) say.
     type: str
     required: true
     choices: [put, got, known, absent, probed, reaped]
   exchange:
-    description: Where the exchange is, and whose turn it is.
+    description: Address of the relay, and the run that uses it.
     type: dict
     required: true
     suboptions:
@@ -76,7 +76,7 @@ options:
     choices: [controller, host]
     default: controller
   name:
-    description: What the patch is called there. V(base) goes out, V(result) comes home.
+    description: Name of the delta in the relay. V(base) goes to the indexer, V(result) comes home.
     type: str
     default: ''
   patch:
@@ -91,11 +91,11 @@ options:
     type: str
     default: rclone
   patience:
-    description: Seconds for which nothing may arrive before the line is given up.
+    description: Seconds without data before the transfer fails.
     type: float
     default: 600.0
   media:
-    description: Remotes in whose folders the exchange must not lie, because Plex scans them, for O(state=probed).
+    description: Remotes in whose folders the relay must not be, because Plex scans them, for O(state=probed).
     type: list
     elements: str
     default: []
@@ -116,7 +116,7 @@ options:
 
 EXAMPLES = r"""
 ---
-- name: Put the difference into the exchange
+- name: Upload the delta to the relay
   plexburst.core.plex_db_exchange:
     state: put
     at: host
@@ -172,12 +172,12 @@ manifest:
   type: dict
   sample: {schema: 1, source: indexer}
 complete:
-  description: Whether the whole patch is there, by the names and sizes of its parts.
+  description: Whether the whole delta is in the relay, by the names and sizes of its parts.
   returned: for O(state=known)
   type: bool
   sample: true
 description_sha256:
-  description: SHA-256 of its description, empty when there is none.
+  description: SHA-256 of its description; empty without one.
   returned: for O(state=known)
   type: str
 missing:

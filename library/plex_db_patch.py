@@ -1,14 +1,14 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Make the difference between two Plex database pairs, or apply one."""
+"""Make or apply the delta between two Plex database pairs."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_db_patch
-short_description: Make the difference between two Plex database pairs, or apply one
+short_description: Make or apply the delta between two Plex database pairs
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
@@ -16,7 +16,7 @@ description:
   - Writes what differs between a base and a newer pair to a folder of parts, each with its size and SHA-256, and makes
     the newer pair again where the base is.
   - The base, each part and the result are verified by SHA-256. The result's files appear only when all of it is right.
-  - Where the two ends hold different bases, or one holds none, the patch holds the whole pair, and says why.
+  - Where the two ends hold different bases, or one has no base, the delta holds the whole pair and the reason.
   - Needs nothing but Python 3.9 with zlib and sqlite3, and about 30 MB of memory, however large the databases are.
 attributes:
   check_mode:
@@ -34,7 +34,7 @@ options:
     description:
       - V(made) writes a patch to O(patch) that leads from O(base) to O(result).
       - V(applied) makes the pair in O(result) from O(base) and the patch.
-      - V(known) only says which base lies in O(base) and which parts of the patch are in O(patch).
+      - V(known) only returns which base is in O(base) and which parts of the delta are in O(patch).
       - V(absent) removes the patch in O(patch), and nothing else in that folder.
     type: str
     choices: [made, applied, known, absent]
@@ -47,7 +47,7 @@ options:
     description: The folder of the newer pair, with its manifest. Required by V(made) and V(applied) of O(state).
     type: path
   base:
-    description: The folder of the base, with its manifest. Empty means that there is none.
+    description: The folder of the base, with its manifest. Empty means no base.
     type: str
     default: ''
   other_base:
@@ -65,7 +65,7 @@ options:
 
 EXAMPLES = r"""
 ---
-- name: Make the difference to what went out
+- name: Make the delta against the base
   plexburst.core.plex_db_patch:
     patch: /opt/plexburst/transfer/patch
     base: /opt/plexburst/transfer/base

@@ -1,38 +1,38 @@
 #!/usr/bin/python
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Carry a patch between the controller and a host."""
+"""Carry a delta between the controller and a host."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: plex_db_transfer
-short_description: Carry the difference between two Plex database pairs between the controller and a host
+short_description: Copy the delta of two Plex database pairs between the controller and a host
 version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Carries a patch that C(plexburst.core.plex_db_patch) made, or a parcel that C(plexburst.core.plex_bundles) packed,
-    part by part, over the connection of the host. Parts that are there do not travel again, a part that arrives damaged
-    does, and a line that is cut is waited for.
+  - Copies a delta that C(plexburst.core.plex_db_patch) made, or a parcel that C(plexburst.core.plex_bundles) packed,
+    part by part, over the connection of the host. Parts that are present are not copied again, a damaged
+    part is, and a lost connection is retried.
   - The files travel as the user who logs in, who must be able to read or write O(remote).
   - Shows its progress.
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
     support: partial
-    details: In check mode nothing travels, because there is no patch then.
+    details: In check mode nothing is copied, because there is no delta then.
   diff_mode:
     description: Shows what would be changed in diff mode.
     support: none
   idempotent:
     description: Running it twice does not change more than running it once.
     support: full
-    details: What arrived does not travel again.
+    details: Parts that arrived are not copied again.
 options:
   direction:
-    description: V(bring) it from the host to the controller, or V(send) it to the host.
+    description: V(bring) downloads from the host to the controller, V(send) uploads to the host.
     type: str
     required: true
     choices: [bring, send]
@@ -49,11 +49,11 @@ options:
     type: str
     default: ''
   patience:
-    description: Seconds for which nothing may arrive before the line is given up.
+    description: Seconds without data before the transfer fails.
     type: float
     default: 600.0
   what:
-    description: What travels, the V(database) as a patch or the V(bundles) as a parcel.
+    description: What is copied, the V(database) as a delta or the artwork (V(bundles)) as an archive.
     type: str
     choices: [database, bundles]
     default: database
@@ -67,7 +67,7 @@ options:
 
 EXAMPLES = r"""
 ---
-- name: Bring the difference
+- name: Download the delta
   plexburst.core.plex_db_transfer:
     direction: bring
     patch: "{{ run_dir }}/snapshots/patch"

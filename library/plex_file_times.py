@@ -16,7 +16,7 @@ description:
   - Looks at files under the names that Plex has for them, through O(path_map) or through the container or service that
     Plex runs in, and returns their modification times.
   - Returns as well which options of this host's rclone mounts change times, so that another host can mount likewise.
-  - Files that are not there are left out. A mount that hangs fails with words after O(timeout).
+  - Missing files are left out. A mount that hangs fails with a message after O(timeout).
 attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.

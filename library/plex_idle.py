@@ -13,10 +13,10 @@ version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Looks at the server until nobody watches or listens, nothing is recorded, downloaded or converted, and the time of
+  - Polls the server until it has no playback, recording, download or conversion, and the time of
     the day is within O(window). Fails with who and what was waited for when O(patience) is over.
-  - A session that is paused counts, for stopping Plex would end it. After somebody was seen, it must stay quiet for
-    O(settle), for between two episodes nobody plays for a moment.
+  - A paused session counts, because stopping Plex would end it. After activity, the server must stay idle for
+    O(settle), because playback stops briefly between two episodes.
   - A server without DVR (HTTP 404 or 403 where recordings are listed) records nothing. Any other answer that is not the
     list is no quiet server, and a refused token ends the waiting.
   - What cannot be seen is a player's download queue between two files. The API shows a queue only to its own player,
@@ -44,7 +44,7 @@ options:
     type: float
     default: 20.0
   settle:
-    description: Seconds that it must stay quiet after somebody was seen.
+    description: Seconds that the server must stay idle after activity.
     type: float
     default: 60.0
   version:
@@ -56,7 +56,7 @@ options:
     type: dict
     default: {}
   in_vain:
-    description: What to do when it was waited for in vain; the advice of the failure.
+    description: What to do next after a timeout; the advice of the failure.
     type: str
     default: Try again later, or wait longer.
   step:
@@ -73,7 +73,7 @@ attributes:
 
 EXAMPLES = r"""
 ---
-- name: Wait until nobody would notice, at night
+- name: Wait for an idle Plex at night
   plexburst.core.plex_idle:
     base_url: http://127.0.0.1:40123
     preferences_file: /srv/runs/20261122-071500-ab12/private/Preferences.xml

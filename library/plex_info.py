@@ -44,7 +44,7 @@ server:
   type: dict
 sections:
   description:
-    - Its libraries with id, title, type, uuid, agent, scanner and locations. C(foreign) says in words why a library
+    - Its libraries with id, title, type, uuid, agent, scanner and locations. C(foreign) is the reason why a library
       cannot be scanned here (its agent, scanner or metadata provider is home's own), and is empty otherwise.
   returned: success
   type: list
@@ -62,7 +62,7 @@ counters:
   returned: success
   type: dict
 sonic:
-  description: C(supported), and C(problems) in words.
+  description: C(supported), and the reasons in C(problems).
   returned: success
   type: dict
 activities:

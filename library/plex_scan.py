@@ -9,7 +9,7 @@ short_description: Scan one Plex library and watch it to its end
 version_added: 0.1.0
 author: [plexburst contributors (@plexburst)]
 description:
-  - Checks the guards itself. C(autoEmptyTrash) and C(allowMediaDeletion) read back as off, and real files of that
+  - Checks the conditions first. C(autoEmptyTrash) and C(allowMediaDeletion) read back as off, and real files of that
     library can be read. Otherwise it refuses, because Plex takes what it cannot read for deleted.
   - The action plugin of the same name watches, shows a progress line per sample, and ends with the verdict.
   - Files that went into the trash although they can be read are proof of a sick mount and a failure.
@@ -40,7 +40,7 @@ options:
         M(plexburst.core.plex_db_paths) writes, of which C(new) counts, or a JSON object of lists by title or id.
     type: path
   missing_folders:
-    description: Into at most so many folders the missing files are put together before they are scanned by path.
+    description: Maximum number of folders into which missing files are grouped for a scan by path.
     type: int
     default: 50
   force_missing:
@@ -211,7 +211,7 @@ def _plan(params: dict[str, Any], task: str, section: sections.Section, before: 
 
 
 def again(module: AnsibleModule) -> dict[str, Any]:
-    """Start once more, behind the same guards."""
+    """Start once more, after the same safety checks."""
     started = start(module)
     return {"changed": False, "began": started["began"]}
 
@@ -254,13 +254,13 @@ def missing(module: AnsibleModule) -> dict[str, Any]:
 
 
 def paths(module: AnsibleModule) -> dict[str, Any]:
-    """Scan the folders of the missing files by path, behind the guards of every scan."""
+    """Scan the folders of the missing files by path, after the safety checks of every scan."""
     left = missing(module)
     return {**left, **_start(module, [(folder, False) for folder in left["folders"]], "scan")}
 
 
 def force(module: AnsibleModule) -> dict[str, Any]:
-    """Scan the whole section with force, behind the guards of every scan."""
+    """Scan the whole section with force, after the safety checks of every scan."""
     return _start(module, [("", True)], "refresh")
 
 

@@ -31,7 +31,7 @@ options:
     type: bool
     default: false
   retry_albums:
-    description: At most so many albums are refreshed then.
+    description: Maximum number of albums to refresh then.
     type: int
     default: 500
   way:

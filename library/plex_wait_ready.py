@@ -25,7 +25,7 @@ options:
     type: float
     default: 2.0
   expect_sections:
-    description: The server must list at least so many libraries, as many as the database it was given has.
+    description: Minimum number of libraries that the server must list, usually the number in its database.
     type: int
   expect_claimed:
     description: The server must be claimed, or must not be. Not looked at when not given.

@@ -86,7 +86,7 @@ EXAMPLES = r"""
 RETURN = r"""
 ---
 resume:
-  description: The checkpoint to go on from, empty when there is none.
+  description: The checkpoint to resume from; empty without one.
   returned: O(state=found) and O(state=opened)
   type: dict
   contains:

@@ -15,7 +15,7 @@ author:
 description:
   - Appends the failure to the run's events, so that the run cannot pass as a success, and sets the fact C(run_ok) to
     V(false).
-  - Inside a C(rescue) everything is taken from the failed task. A failure that nobody rescues is recorded by the
+  - Inside a C(rescue) everything is taken from the failed task. A failure without a C(rescue) is recorded by the
     callback.
   - Runs on the controller.
 attributes:

@@ -65,7 +65,7 @@ class ActionModule(WatchedAction):
         outcome: watch.Outcome,
         recent: list[Sample],
     ) -> tuple[watch.Outcome, list[Sample]]:
-        """Scan what is missing by path, then with force; what a step cannot start is its failure, in words."""
+        """Scan what is missing by path, then with force; a step that cannot start fails with the reason."""
         section = result["section"]
         files = self._expected.get(str(section["id"])) or self._expected.get(section["title"])
         repeated = bool(self._task.args.get("since"))

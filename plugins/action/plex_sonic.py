@@ -19,7 +19,7 @@ SHOWN = 200
 ANOTHER_WAY = ("not_started", "no_progress", "queue_empty_incomplete")
 """Verdicts after which another way of starting may help; a dead mount or failing tracks are not cured by one."""
 FORECAST_LOOKS = 15
-"""The forecast comes after so many of the profile's intervals, at most after half an hour."""
+"""Number of the profile's intervals before the forecast, at most half an hour."""
 
 
 class ActionModule(WatchedAction):

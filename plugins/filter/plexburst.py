@@ -257,7 +257,7 @@ def partial_run_reasons(cliargs: Mapping[str, Any]) -> list[str]:
 
 
 def whole_run(value: Any) -> Any:
-    """Return the input if the whole playbook runs; refuse with words if options would skip the guards or the release.
+    """Return the input if the whole playbook runs; fail with the reasons if options would skip checks or the release.
 
     Used in a play's `hosts:`, which is evaluated whatever the tags are; a task of its own could be skipped by the very
     options it is there to refuse.
