@@ -38,9 +38,9 @@ options:
       - V(listed) writes a list of the existing files to O(before), for a later V(packed).
       - V(packed) packs into O(parcel) what is not in O(before), and what the pair in O(result) names and the one in
         O(base) does not.
-      - V(known) returns which parts are in O(parcel), and creates that folder.
-      - V(merged) lays what is packed in O(parcel) among the bundles below O(support_dir), or refuses before it writes
-        anything, if a reference that led to a file where it was packed would lead nowhere here.
+      - V(known) returns which parts of an archive are in O(parcel), and creates that folder.
+      - V(merged) installs the artwork in O(parcel) below O(support_dir), or fails before it writes
+        anything if a reference that has its file on the source server would have no file here.
       - V(measured) returns the size of the bundles of O(sections).
       - V(absent) removes the parcel in O(parcel), and nothing else in that folder.
     type: str

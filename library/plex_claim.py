@@ -16,7 +16,7 @@ extends_documentation_fragment:
   - plexburst.core.plex.attributes
 options:
   state:
-    description: Whether the server is claimed for the account.
+    description: Whether the server must be claimed by the account or unclaimed.
     type: str
     default: claimed
     choices: [claimed, unclaimed]

@@ -177,7 +177,7 @@ complete:
   type: bool
   sample: true
 description_sha256:
-  description: SHA-256 of its description, empty when there is none.
+  description: SHA-256 of its description; empty without one.
   returned: for O(state=known)
   type: str
 missing:

@@ -351,9 +351,7 @@ def test_the_task_settles_waits_tells_and_never_calls_a_lost_line_a_failure(home
     assert checked["said"].startswith(begun)
     assert checked["said"].endswith("without --check this run would finish or revert it and start Plex.")
     assert settled["said"].startswith(begun)
-    assert (
-        "is now settled: the installation failed, Plex is ready with its former pair" in settled["said"]
-    )
+    assert "is now settled: the installation failed, Plex is ready with its former pair" in settled["said"]
     assert (settled["found"], again["found"]) == ("died", "ended")
     assert "had ended at home without its controller" in again["said"]
     assert failed["failed"]

@@ -176,7 +176,8 @@ def test_a_creation_that_fails_says_what_it_could_not_clean_up() -> None:
     cloud.deadline = clock.deadline
     manager = ServerManager(cloud, wish, clock)  # type: ignore[arg-type] # the fake has what it asks
     manager.account.created.append("ip/i1")
-    with pytest.raises(ScalewayError, match=r"not verified as removed.*ips: ip/i1 \(Scaleway's API answered 503") as raised:
+    left = r"not verified as removed.*ips: ip/i1 \(Scaleway's API answered 503"
+    with pytest.raises(ScalewayError, match=left) as raised:
         manager._remove(keep_ips=False)
     assert raised.value.kind == "leftovers"
     assert clock.deadline.passed
