@@ -94,7 +94,7 @@ words:
   description: What travels, for people.
   returned: O(state=made), not in check mode
   type: str
-  sample: the difference, 1.3 MB for 12.9 MB changed of 2300.0 MB
+  sample: the delta, 1.3 MB for 12.9 MB changed of 2300.0 MB
 description_sha256:
   description: SHA-256 of the patch's description, by which the controller knows that it arrived.
   returned: O(state=made), not in check mode

@@ -264,7 +264,7 @@ def main() -> None:
     options = module.params
     if MISSING is not None:
         module.fail_json(
-            msg=f"The Python of this host ({sys.executable}) lacks what the exchange needs: {MISSING}. Install the "
+            msg=f"The Python of this host ({sys.executable}) lacks what the relay needs: {MISSING}. Install the "
             "distribution's complete python3, or set ansible_python_interpreter to one."
         )
     if not options["config"] or options["state"] not in ("put", "got"):

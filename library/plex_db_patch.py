@@ -91,7 +91,7 @@ words:
   description: What travels, for people; and why it is the whole pair, if it is.
   returned: when there is a patch
   type: str
-  sample: the difference, 1.3 MB for 12.9 MB changed of 2300.0 MB
+  sample: the delta, 1.3 MB for 12.9 MB changed of 2300.0 MB
 bytes:
   description: Bytes of the parts.
   returned: when there is a patch
@@ -246,7 +246,7 @@ def main() -> None:
     )
     if MISSING is not None:
         module.fail_json(
-            msg=f"The Python of this host ({sys.executable}) lacks what a patch needs: {MISSING}. Install the "
+            msg=f"The Python of this host ({sys.executable}) lacks what a delta needs: {MISSING}. Install the "
             "distribution's complete python3, or set ansible_python_interpreter to one."
         )
     options = module.params
@@ -258,7 +258,7 @@ def main() -> None:
     except (PlexDatabaseError, OSError) as error:
         what = {"made": "made", "applied": "applied", "known": "read", "absent": "removed"}[options["state"]]
         module.fail_json(
-            msg=f"The patch in {options['patch']} could not be {what}. {error}",
+            msg=f"The delta in {options['patch']} could not be {what}. {error}",
             wrong_base=isinstance(error, patches.WrongBase),
         )
     module.exit_json(**answer)

@@ -124,7 +124,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     """Look once."""
     if module.params["step"] == "alone":
         raise PlexError(
-            "plex_idle was reached without its action plugin, so nobody would wait. Use it as plexburst.core.plex_idle "
+            "plex_idle was called without its action plugin, so it cannot wait. Use it as plexburst.core.plex_idle "
             "from a playbook that finds the collection (the top-level playbooks do)."
         )
     return {"changed": False, **quiet.look(make_client(module.params)).plain()}

@@ -1,4 +1,4 @@
-"""The exchange: patches in a folder of an rclone remote, between two machines of which neither waits for the other.
+"""The relay: patches in a folder of an rclone remote, between two machines of which neither waits for the other.
 
 What lies there: `<run id>/<name>/patch.json` and the patch's parts; `name` says what it is (`base` goes out, `result`
 comes home). Names and contents are encrypted by an rclone crypt (module_utils/exchange_conf.py). The parts in a folder
@@ -62,7 +62,7 @@ class Damaged(PlexDatabaseError):
 
 @dataclass(frozen=True)
 class Held:
-    """What the exchange holds of one patch. `bytes` of all parts; without a description everything is empty."""
+    """What the relay holds of one patch. `bytes` of all parts; without a description everything is empty."""
 
     description_sha256: str = ""
     bytes: int = 0
@@ -106,7 +106,7 @@ class Line:
             try:
                 return what()
             except Cut as cut:
-                self.emit(f"the exchange does not answer, tried again in {pause:.0f} s ({cut})")
+                self.emit(f"the relay does not answer, tried again in {pause:.0f} s ({cut})")
                 self.sleep(pause)
         return what()
 
@@ -134,7 +134,7 @@ class Exchange:
         if said.code == NO_FOLDER:
             return {}
         if said.code:
-            self._refuse("The exchange could not be listed", said, look=False)
+            self._refuse("The relay could not be listed", said, look=False)
         self.unreadable = sum("undecryptable" in line for line in said.log.splitlines())
         found: dict[str, dict[str, dict[str, int]]] = {}
         try:
@@ -143,7 +143,7 @@ class Exchange:
                 name, _, file = rest.rpartition("/")
                 found.setdefault(run, {}).setdefault(name, {})[file] = int(entry["Size"])
         except (ValueError, LookupError, TypeError) as error:
-            raise PlexDatabaseError(f"rclone's listing of the exchange cannot be understood: {error!r}.") from error
+            raise PlexDatabaseError(f"rclone's listing of the relay cannot be understood: {error!r}.") from error
         return found
 
     def held(self, run: str, name: str) -> Held:
@@ -152,7 +152,7 @@ class Exchange:
         text = self._description(f"{run}/{name}") if DESCRIPTION in files else None
         if text is None:
             return Held()
-        patch = parse(text, f"{DESCRIPTION} of {run}/{name} in the exchange")
+        patch = parse(text, f"{DESCRIPTION} of {run}/{name} in the relay")
         return Held(
             description_sha256=hashlib.sha256(text).hexdigest(),
             bytes=patch.size,
@@ -164,9 +164,9 @@ class Exchange:
         place = f"{run}/{name}"
 
         def move(file: str) -> None:
-            self._copy(str(folder / file), f"{ROOT}{place}/{file}", f"{file} could not be put into the exchange")
+            self._copy(str(folder / file), f"{ROOT}{place}/{file}", f"{file} could not be uploaded to the relay")
 
-        carrier = line.carrier(move, f"put the {name} into the exchange")
+        carrier = line.carrier(move, f"upload the {name} to the relay")
         carrier.send(folder, partial(self._present, folder, place))
         return load(folder), carrier.done
 
@@ -180,9 +180,9 @@ class Exchange:
         self._require(held, place, description_sha256)
 
         def move(file: str) -> None:
-            self._copy(f"{ROOT}{place}/{file}", str(folder / file), f"{file} could not be got from the exchange")
+            self._copy(f"{ROOT}{place}/{file}", str(folder / file), f"{file} could not be downloaded from the relay")
 
-        carrier = line.carrier(move, f"get the {name} from the exchange")
+        carrier = line.carrier(move, f"download the {name} from the relay")
         carrier.bring(folder, held.description_sha256)
         return load(folder), carrier.done
 
@@ -190,13 +190,13 @@ class Exchange:
         """Remove all of a run (`<run id>`), or of one name in it (`<run id>/<name>`), and prove that it is gone."""
         said = self._call("purge", f"{ROOT}{place}")
         if said.code not in (0, NO_FOLDER):
-            self._refuse(f"{place} could not be removed from the exchange", said)
+            self._refuse(f"{place} could not be removed from the relay", said)
         run, _, name = place.partition("/")
         left = self.runs().get(run, {})
         files = sum(len(there) for there in ([left.get(name, {})] if name else left.values()))
         if files:
             raise PlexDatabaseError(
-                f"{files} files of {place} are still in the exchange after rclone has removed them. Look whether the "
+                f"{files} files of {place} are still in the relay after rclone has removed them. Look whether the "
                 "key of that remote may delete objects."
             )
 
@@ -205,13 +205,13 @@ class Exchange:
         place = f"{run}/probe"
         said = self._call("rcat", f"{ROOT}{place}/probe", data=content)
         if said.code:
-            self._refuse("Nothing can be written into the exchange", said)
+            self._refuse("Writing to the relay failed", said)
         said = self._call("cat", f"{ROOT}{place}/probe")
         if said.code:
-            self._refuse("What was written into the exchange cannot be read", said)
+            self._refuse("Reading back from the relay failed", said)
         if said.out != content:
             raise PlexDatabaseError(
-                f"Expected the {len(content)} bytes that were just written into the exchange, read {len(said.out)} "
+                f"Expected the {len(content)} bytes that were just written into the relay, read {len(said.out)} "
                 "other ones."
             )
         self.purge(place)
@@ -223,15 +223,15 @@ class Exchange:
                 if self.unreadable
                 else "Nothing was put there, or it was put there with another passphrase."
             )
-            raise PlexDatabaseError(f"The exchange holds nothing under {place}. {hint}")
+            raise PlexDatabaseError(f"The relay holds nothing under {place}. {hint}")
         if held.missing:
             raise PlexDatabaseError(
-                f"{len(held.missing)} parts of {place} are not in the exchange, or not whole, the first: "
-                f"{held.missing[0]}. Put it there again."
+                f"{len(held.missing)} parts of {place} are not in the relay, or not whole, the first: "
+                f"{held.missing[0]}. Upload it again."
             )
         if description_sha256 not in ("", held.description_sha256):
             raise PlexDatabaseError(
-                f"What the exchange holds under {place} is not what was put there: its description has SHA-256 "
+                f"What the relay holds under {place} is not what was uploaded: its description has SHA-256 "
                 f"{held.description_sha256}, expected {description_sha256}."
             )
 
@@ -258,8 +258,8 @@ class Exchange:
         if said.code in (0, NO_FOLDER):
             return said.out or None
         if said.damaged:
-            raise Damaged(f"{DESCRIPTION} of {place} in the exchange is damaged: {said.reason}. Put it there again.")
-        return self._refuse(f"{DESCRIPTION} of {place} could not be read from the exchange", said)
+            raise Damaged(f"{DESCRIPTION} of {place} in the relay is damaged: {said.reason}. Upload it again.")
+        return self._refuse(f"{DESCRIPTION} of {place} could not be read from the relay", said)
 
     def _copy(self, source: str, target: str, failed: str) -> None:
         said = self._call("copyto", "--no-check-dest", source, target)

@@ -133,7 +133,7 @@ def load(folder: Path) -> Patch:
 
     :raises PlexDatabaseError: missing, damaged, or of a schema this version does not know.
     """
-    return _patch_of(read_json_object(folder / DESCRIPTION, "the description of a patch"), str(folder / DESCRIPTION))
+    return _patch_of(read_json_object(folder / DESCRIPTION, "the description of a delta"), str(folder / DESCRIPTION))
 
 
 def parse(text: bytes, where: str) -> Patch:
@@ -144,7 +144,7 @@ def parse(text: bytes, where: str) -> Patch:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise PlexDatabaseError(f"{where} is damaged: {error}. Make the patch again.") from error
+        raise PlexDatabaseError(f"{where} is damaged: {error}. Make the delta again.") from error
     if not isinstance(found, dict):
         raise PlexDatabaseError(f"Expected {where} to be a JSON object, found {type(found).__name__}.")
     return _patch_of(found, where)
@@ -153,7 +153,7 @@ def parse(text: bytes, where: str) -> Patch:
 def _patch_of(found: Mapping[str, Any], where: str) -> Patch:
     if found.get("schema") != SCHEMA:
         raise PlexDatabaseError(
-            f"{where} is of schema {found.get('schema')!r}, this plexburst reads {SCHEMA}: make the patch again."
+            f"{where} is of schema {found.get('schema')!r}, this plexburst reads {SCHEMA}: make the delta again."
         )
     try:
         patch = Patch(
@@ -163,12 +163,12 @@ def _patch_of(found: Mapping[str, Any], where: str) -> Patch:
             created_at=found["created_at"],
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise PlexDatabaseError(f"{where} is damaged: {error!r}. Make the patch again.") from error
+        raise PlexDatabaseError(f"{where} is damaged: {error!r}. Make the delta again.") from error
     # Names become paths: only those that `make` gives.
     if set(patch.files) != set(NAMES) or any(
         part.file not in NAMES or part.name != _part_name(number, part.file) for number, part in enumerate(patch.parts)
     ):
-        raise PlexDatabaseError(f"{where} names files that no patch has. Make the patch again.")
+        raise PlexDatabaseError(f"{where} names files that do not belong to a delta. Make the delta again.")
     return patch
 
 
@@ -226,7 +226,7 @@ def apply(folder: Path, destination: Path, base: Path | None = None) -> Patch:
     """
     patch = load(folder)
     if base is None and not patch.whole:
-        raise WrongBase("The patch holds only what changed, and there is no base here to apply it to.")
+        raise WrongBase("The delta holds only what changed, and there is no base here to apply it to.")
     make_folder(destination)
     require_space(
         destination, sum(int(patched.result["size"]) for patched in patch.files.values()), f"The pair of {folder}"
@@ -294,7 +294,7 @@ def words(patch: Patch) -> str:
     result = amount(sum(int(patched.result["size"]) for patched in patch.files.values()))
     if patch.whole:
         return f"the whole pair, {amount(patch.size)} for {result}"
-    return f"the difference, {amount(patch.size)} for {amount(patch.changed_bytes)} changed of {result}"
+    return f"the delta, {amount(patch.size)} for {amount(patch.changed_bytes)} changed of {result}"
 
 
 def amount(size: float) -> str:
@@ -372,7 +372,7 @@ class _Maker:
         if not self._part:
             return
         name = _part_name(self.first + len(self.parts), self.name)
-        require_space(self.folder, len(self._part), f"A part of the patch of {self.result}")
+        require_space(self.folder, len(self._part), f"A part of the delta of {self.result}")
         (self.folder / name).write_bytes(self._part)
         (self.folder / name).chmod(0o600)
         digest = hashlib.sha256(self._part).hexdigest()
@@ -394,14 +394,14 @@ def _apply_one(patch: Patch, name: str, folder: Path, base: Path | None, target:
         found_base, found = weaver.finish()
     if patched.base is not None and found_base != _entry(patched.base):
         raise WrongBase(
-            f"The patch was made for a {name} of {patched.base['size']} bytes with SHA-256 {patched.base['sha256']}, "
+            f"The delta was made for a {name} of {patched.base['size']} bytes with SHA-256 {patched.base['sha256']}, "
             f"the base here has {found_base['size']} bytes with SHA-256 {found_base['sha256']}: the whole pair must "
             "travel instead."
         )
     if found != _entry(patched.result):
         raise PlexDatabaseError(
-            f"{name} came out of the patch in {folder} with {found['size']} bytes and SHA-256 {found['sha256']}, "
-            f"expected {wanted} bytes and {patched.result['sha256']}. Transfer the patch again."
+            f"{name} was made from the delta in {folder} with {found['size']} bytes and SHA-256 {found['sha256']}, "
+            f"expected {wanted} bytes and {patched.result['sha256']}. Transfer the delta again."
         )
 
 
@@ -419,7 +419,7 @@ def changes(patch: Patch, name: str, folder: Path, old: BinaryIO | None) -> Iter
             yield first * block, new[position : position + size]
             position += size
         if position != len(new):
-            raise PlexDatabaseError(f"The patch in {folder} does not fit {name}: it is damaged. Transfer it again.")
+            raise PlexDatabaseError(f"The delta in {folder} does not fit {name}: it is damaged. Transfer it again.")
 
 
 def _groups(patch: Patch, name: str, folder: Path, old: BinaryIO | None) -> Iterator[tuple[list[Run], bytes]]:
@@ -454,8 +454,8 @@ class _Weaver:
         self._copy(offset)
         if self._size != offset:
             raise PlexDatabaseError(
-                f"The patch continues at byte {offset}, but there is no content before byte {self._size} to "
-                f"{offset}: the base is too short, or the patch is damaged."
+                f"The delta continues at byte {offset}, but there is no content before byte {self._size} to "
+                f"{offset}: the base is too short, or the delta is damaged."
             )
         self._read_old(len(data))
         self._write(data)

@@ -50,7 +50,7 @@ def apply(folders: Sequence[Path], destination: Path, base: Path) -> Patch:
     """
     patches = [load(folder) for folder in folders]
     if not patches:
-        raise PlexDatabaseError("There is no patch to apply.")
+        raise PlexDatabaseError("There is no delta to apply.")
     destination.mkdir(mode=0o700, parents=True, exist_ok=True)
     require_space(destination, max(_size(patch) for patch in patches), f"The pair of {folders[-1]}")
     operations = FileOperations()

@@ -177,7 +177,7 @@ class Carrier:
                 silent = self.clock() - self._moved
                 if silent >= self.patience:
                     raise Cut(
-                        f"The line is cut: nothing arrived for {round(silent)} s ({cut}). {self.done.parts} parts are "
+                        f"Connection lost: nothing arrived for {round(silent)} s ({cut}). {self.done.parts} parts are "
                         "safe; what is missing travels when it is tried again."
                     ) from cut
                 self.emit(f"{self.title}: the line is cut, tried again in {round(pause)} s ({cut})")

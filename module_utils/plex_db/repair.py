@@ -248,7 +248,7 @@ def _fill(
         if not reader.header_is_whole:
             raise PlexDatabaseError(
                 f"The first page of {damaged} is destroyed, and with it the way to every table and to the pages that "
-                "are free: rows that somebody deleted could come back. It cannot be repaired; go back to a backup."
+                "are free: deleted rows could come back. It cannot be repaired; go back to a backup."
             )
         if not reader.is_utf8:
             raise PlexDatabaseError(f"{damaged} is not in UTF-8, as every Plex database is: it cannot be recovered.")

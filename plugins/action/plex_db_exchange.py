@@ -30,7 +30,7 @@ NAME = re.compile(r"^[a-z0-9][a-z0-9-]*$")
 ADVICE = (
     "Look whether `rclone lsf` with plexburst_rclone_config lists the remote that plexburst_transfer_remote names, "
     "whether its key may write and delete there, and whether plexburst_transfer_password_file is the one that was used "
-    "before. -e plexburst_transfer=direct does without the exchange."
+    "before. -e plexburst_transfer=direct does without the relay."
 )
 
 
@@ -92,7 +92,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         except (rclone_conf.RcloneConfError, RunFolderError, PlexDatabaseError, Cut) as error:
             answer = {"failed": True, "changed": False, "msg": str(error)}
         except OSError as error:
-            words = f"A file of the exchange could not be read or written on the controller: {error}."
+            words = f"A file of the relay could not be read or written on the controller: {error}."
             return {"failed": True, "changed": False, "msg": words}
         if answer.get("failed") and not answer.get("unreachable"):
             answer = {"advice": ADVICE, **answer, "msg": masker.text(str(answer.get("msg", "")))}
@@ -104,9 +104,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         if run or state != "reaped":
             check_run_id(run)
         if (name or state in ("put", "got", "known")) and not NAME.match(name):
-            raise PlexDatabaseError(f"{name!r} is no name of a patch in the exchange; expected one such as `base`.")
+            raise PlexDatabaseError(
+                f"{name!r} is not the name of a delta in the relay; expected a name such as `base`."
+            )
         if state in ("put", "got") and not arguments["patch"]:
-            raise PlexDatabaseError(f"The state {state} needs the folder of the patch.")
+            raise PlexDatabaseError(f"The state {state} needs the folder of the delta.")
 
     def _config(self, where: Mapping[str, Any], media: list[str], masker: Masker) -> str:
         """The text of the private rclone.conf."""
@@ -121,7 +123,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         inside = exchange_conf.within(text, where["remote"], media)
         if inside:
             raise rclone_conf.RcloneConfError(
-                f"The exchange {where['remote']} lies inside {inside}, which Plex scans. Name another bucket, or a "
+                f"The relay {where['remote']} lies inside {inside}, which Plex scans. Name another bucket, or a "
                 "folder beside the media, in plexburst_transfer_remote."
             )
         secret = exchange_conf.passphrase(where["password_file"])

@@ -169,7 +169,7 @@ def test_an_object_that_is_gone_is_missed_before_anything_travels(
     assert gone.code == 0
     held = exchange.held(RUN, "result")
     assert (held.complete, len(held.missing)) == (False, 1)
-    with pytest.raises(PlexDatabaseError, match=r"1 parts of .*/result are not in the exchange"):
+    with pytest.raises(PlexDatabaseError, match=r"1 parts of .*/result are not in the relay"):
         exchange.get(Clock().line(), tmp_path / "here", RUN, "result")
     assert not (tmp_path / "here").exists()
 

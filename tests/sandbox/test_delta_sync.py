@@ -303,7 +303,7 @@ def test_only_what_changed_travels_from_the_indexer(story: Story) -> None:
         ["patch.json", *(part["name"] for part in described["parts"])]
     )
     # One difference for both ends: what the controller made its pair from is what home made its own from.
-    assert story.first.output.count("the difference, ") == 2
+    assert story.first.output.count("the delta, ") == 2
     assert "the whole pair" not in story.first.output
     home = Path(story.sandbox.state["home"]["dir"]) / "plexburst"
     assert not [name for name in ("base", "patch", "snapshot") if (home / name).exists()]

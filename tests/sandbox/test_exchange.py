@@ -71,7 +71,7 @@ def test_the_pair_goes_out_and_the_result_comes_home_after_the_indexer_is_gone(s
     way.work()
     told = way.play("store")
     assert way.code == 0, told[-3000:]
-    assert "the difference, " in told
+    assert "the delta, " in told
     indexed = rows(way.live)
     way.machine.stop()
     assert not (way.root / "result").exists()

@@ -152,7 +152,7 @@ def test_the_difference_travels_both_ways_and_goes_on_after_a_failure(way: Way) 
     assert "1 parts are there already" in told
     assert rows(way.root / "result") == rows(way.live) != rows(way.root / "base")
     assert same(way.there / "incoming", way.root / "result")
-    assert told.count("the difference, ") == 2
+    assert told.count("the delta, ") == 2
     travelled = int(told.partition("TRAVELLED ")[2].split('"')[0])
     assert travelled < sum((way.live / name).stat().st_size for name in (building.LIBRARY, building.BLOBS)) / 4
     assert not (way.there / "work" / "patch").exists()

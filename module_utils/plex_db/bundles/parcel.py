@@ -3,7 +3,7 @@
 A parcel is a folder: `bundles.json` describes it, the parts are one stream, cut every 8 MB. The stream holds records,
 each one line of JSON:
 
-    {"path": "Metadata/Albums/a/b….bundle/…", "size": 1234, "sha256": "…"}   and then so many bytes
+    {"path": "Metadata/Albums/a/b….bundle/…", "size": 1234, "sha256": "…"}   and then that number of bytes
     {"path": "…", "link": "…"}                                               a link inside a bundle
     {"reference": "metadata://…", "row": "metadata_items 7, user_thumb_url", "path": "…"}
 
@@ -199,7 +199,7 @@ def warnings_of(parcel: Parcel) -> list[str]:
     if parcel.unresolved:
         words.append(
             f"{parcel.unresolved} new or changed references of the library lead to no file on the indexer that was "
-            f"found, {parcel.examples['unresolved'][0]} for example: home may show no picture there until Plex fetches "
+            f"found, {parcel.examples['unresolved'][0]} for example: home may show no artwork there until Plex fetches "
             "it again."
         )
     if parcel.skipped:
@@ -234,7 +234,9 @@ def load(folder: Path) -> Parcel:
         raise PlexDatabaseError(f"{where} is damaged: {error!r}. Pack the bundles again.") from error
     # Names become paths: only those that `pack` gives.
     if any(part.name != _part_name(number) for number, part in enumerate(parcel.parts)):
-        raise PlexDatabaseError(f"{where} names files that no parcel has. Pack the bundles again.")
+        raise PlexDatabaseError(
+            f"{where} names files that do not belong to an artwork archive. Pack the bundles again."
+        )
     return parcel
 
 
@@ -302,7 +304,7 @@ class _Stream:
                 return b""
             line += found
             if not found or len(line) > MAX_LINE:
-                raise PlexDatabaseError("The packed bundles hold a record that is none. Pack and bring them again.")
+                raise PlexDatabaseError("The packed bundles contain an invalid record. Pack and download them again.")
         return line
 
     def chunks(self, size: int) -> Iterator[bytes]:
@@ -311,7 +313,7 @@ class _Stream:
             wanted = min(size, CHUNK_BYTES)
             found = self._take(partial(_read, size=wanted))
             if not found:
-                raise PlexDatabaseError("The packed bundles end in the middle of a file. Pack and bring them again.")
+                raise PlexDatabaseError("The packed bundles end in the middle of a file. Pack and download them again.")
             size -= len(found)
             yield found
 
@@ -349,7 +351,7 @@ def _record_of(line: bytes, uploads: bool) -> Record:
         problem = problem_of(record.path, uploads or bool(record.url))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise PlexDatabaseError(
-            f"The packed bundles hold a record that is none ({error!r}). Pack and bring them again."
+            f"The packed bundles contain an invalid record ({error!r}). Pack and download them again."
         ) from error
     if record.target is not None and not problem and not inside(record.path, record.target):
         problem = f"it leads out of its bundle, to {printable(record.target)}"
@@ -358,7 +360,7 @@ def _record_of(line: bytes, uploads: bool) -> Record:
     if problem:
         raise PlexDatabaseError(
             f"The packed bundles name {printable(record.path)}, which cannot be taken: {problem}. Nothing was changed. "
-            "That is no parcel of plexburst: look where it comes from."
+            "That is not an artwork archive of plexburst: check its source."
         )
     return record
 

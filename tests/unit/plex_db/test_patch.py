@@ -269,7 +269,7 @@ def test_a_description_never_leads_outside_its_folder(two: tuple[Path, Path], tm
     described = json.loads((tmp_path / "patch" / "patch.json").read_text())
     described["parts"][0]["name"] = name
     (tmp_path / "patch" / "patch.json").write_text(json.dumps(described))
-    with pytest.raises(PlexDatabaseError, match="names files that no patch has"):
+    with pytest.raises(PlexDatabaseError, match="names files that do not belong to a delta"):
         patch.load(tmp_path / "patch")
 
 
