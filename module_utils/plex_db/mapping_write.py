@@ -199,7 +199,7 @@ def _read_journal(path: Path) -> _Journal:
         raise PlexDatabaseError(f"The journal of the path mappings at {path} cannot be read: {error}.") from error
     if header.get("paths") != SCHEMA or end != {"cells": len(cells), "folders": len(folders)}:
         raise PlexDatabaseError(
-            f"The journal of the path mappings at {path} was cut short, or is none. Take the pair from the snapshot "
+            f"The journal of the path mappings at {path} is truncated or invalid. Take the pair from the snapshot "
             "that went out."
         )
     return _Journal(Mappings.parse(header["mappings"]), bool(header["way_back"]), cells, folders)

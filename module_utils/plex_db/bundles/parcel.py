@@ -3,7 +3,7 @@
 A parcel is a folder: `bundles.json` describes it, the parts are one stream, cut every 8 MB. The stream holds records,
 each one line of JSON:
 
-    {"path": "Metadata/Albums/a/b….bundle/…", "size": 1234, "sha256": "…"}   and then so many bytes
+    {"path": "Metadata/Albums/a/b….bundle/…", "size": 1234, "sha256": "…"}   and then that number of bytes
     {"path": "…", "link": "…"}                                               a link inside a bundle
     {"reference": "metadata://…", "row": "metadata_items 7, user_thumb_url", "path": "…"}
 
