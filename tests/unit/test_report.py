@@ -156,7 +156,7 @@ OTHER = {
             {"at": END, "problem": None, "other_runs": [OTHER]},
             [
                 "none of this run",
-                "20261120-071500-ab12, not of this controller's runs folder: server/9, ip/9 (0.1907 EUR per hour). ",
+                "20261120-071500-ab12, not in this controller's runs folder: server/9, ip/9 (0.1907 EUR per hour). ",
             ],
         ),
     ],

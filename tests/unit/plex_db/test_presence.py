@@ -50,7 +50,7 @@ def test_an_error_that_is_not_no_such_file_is_unknown(tmp_path: Path) -> None:
     wanted = [f"{tmp_path}/Movies/loop/film.mkv", f"{tmp_path}/Movies/nowhere.mkv", "https://example.com/film.mkv"]
     found = presence.look(wanted, [f"{tmp_path}/Movies"], presence.View())
     assert set(found.state.values()) == {UNKNOWN}
-    assert "a link that leads nowhere" in str(found.reasons())
+    assert "a broken link" in str(found.reasons())
 
 
 def test_a_file_that_may_not_be_looked_at_is_unknown(tmp_path: Path) -> None:
