@@ -187,9 +187,10 @@ class Look:
             f"{kind}s in {look.cloud.zone}: {reason}" for look in looks for kind, reason in look.not_listed.items()
         ]
         if missing:
+            more = f" And {len(missing) - 3} more, in other zones or of other kinds." if len(missing) > 3 else ""
             raise client.ScalewayError(
                 "What earlier runs left at Scaleway could not be listed, so it may be billed unseen. "
-                + " ".join(missing),
+                f"{' '.join(missing[:3])}{more}",
                 kind="not_listed",
             )
         return {name: record for look in looks for name, record in look.records.items()}
