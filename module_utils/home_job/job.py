@@ -105,14 +105,15 @@ class Job:
         """The whole window, from a Plex that runs."""
         source = self._source()
         urls = self.server.choose_url() if self.server.running() else self.spec["urls"]
+        # Not tolerant of a full disk: a stop that cannot be written down does not happen.
         self.record.update(
             urls=urls,
             source=str(source),
             backups_before=[path.name for path in install.list_backups(self.backups)],
             stopped_at=time.time(),
+            step="stop",
         )
         self.server.watch(urls)
-        self.record.step("stop")  # a stop that cannot be written down does not happen
         self._stop()
         self._step("swap", self.spec["swap_seconds"])
         if self.spec["what"] == INSTALLATION:
