@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import subprocess
 import time
 from pathlib import Path
 
@@ -169,8 +168,9 @@ def test_paths_survive_the_way_to_home_and_a_damaged_list_is_refused() -> None:
 def test_on_the_host_it_looks_as_plexs_user(tmp_path: Path) -> None:
     docker = presence.View(user=(65534, 65534))
     fill(tmp_path, "Movies/secret/a.mkv", "Movies/b.mkv")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        subprocess.run(["chmod", "o+x", str(folder)], check=True)
+    for folder in (tmp_path, *tmp_path.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o001)
     (tmp_path / "Movies" / "secret").chmod(0o700)
     (tmp_path / "Movies").chmod(0o755)
     found = presence.look(
