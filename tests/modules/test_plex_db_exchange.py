@@ -182,7 +182,7 @@ def test_another_patch_takes_the_place_of_the_first_whole(server: Server, made: 
     exchange.put(Clock().line(), tmp_path / "second", RUN, "result")
     assert len(server.objects()) == len(second.parts) + 1 < len(made.parts) + 1
     assert exchange.get(Clock().line(), tmp_path / "here", RUN, "result")[0] == second
-    with pytest.raises(PlexDatabaseError, match="is not what was put there"):
+    with pytest.raises(PlexDatabaseError, match="is not what was uploaded"):
         exchange.get(Clock().line(), tmp_path / "here", RUN, "result", description_of(tmp_path / "there"))
 
 
