@@ -196,9 +196,6 @@ class Home:
             "run_id": "run-1",
             "keep": 3,
             "backup": "",
-            "look": False,
-            "container": "",
-            "path_map": [],
             **dict.fromkeys(("owner", "group", "mode", "manifest")),
             **options,
         }
