@@ -108,7 +108,7 @@ def test_a_gap_and_another_base_are_refused(chain: list[Path], tmp_path: Path) -
 def test_a_damaged_part_is_named_and_nothing_half_made_stays(chain: list[Path], tmp_path: Path) -> None:
     part = chain[1] / patch.load(chain[1]).parts[0].name
     part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(PlexDatabaseError, match=rf"0000-.*missing in {chain[1]}"):
+    with pytest.raises(PlexDatabaseError, match=rf"0000-.*missing, incomplete or damaged in {chain[1]}"):
         patch_chain.apply(chain, tmp_path / "out", tmp_path / "state0")
     assert list((tmp_path / "out").iterdir()) == []
     patch_chain.apply(chain[:1], tmp_path / "out", tmp_path / "state0")
