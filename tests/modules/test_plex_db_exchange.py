@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
+        # rclone's server answers from a folder list that is up to 1 s old: a retry needs real time to see a new one.
+        time.sleep(min(seconds, 0.3))
         self.meanwhile()
 
     def line(self, patience: float = 100.0) -> Line:
