@@ -7,9 +7,6 @@ TESTS ?=
 WORKERS ?= 2
 export PATH := $(BIN):$(PATH)
 
-# What mypy checks: the collection by its Python names (the files are reached through its links), then the packages.
-COLLECTION := collections/ansible_collections/plexburst/core/plugins
-
 .PHONY: help
 help: ## Show what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 18
@@ -59,6 +56,12 @@ lint: venv ## Check style and types: ruff, mypy, yamllint, ansible-lint (product
 	$(PYTHON) -m mypy
 	yamllint --strict .
 	ansible-lint --offline --profile production
+
+.PHONY: collection
+collection: venv ## Build the collection into dist/, from tracked files only
+	@copy=$$(mktemp -d); trap 'rm -rf "$$copy"' EXIT; \
+	git checkout-index --all --prefix="$$copy/" && \
+	ansible-galaxy collection build "$$copy" --output-path dist --force
 
 .PHONY: clean
 clean: ## Remove caches (not .venv, runs and the sandbox's data)

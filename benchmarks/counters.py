@@ -29,8 +29,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "collections"))
 
-from ansible_collections.plexburst.core.plugins.module_utils.plex import counters
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Counters
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe import counters
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe.sample import Counters
 
 from sandbox.plex import database as db
 from sandbox.plex import synthetic

@@ -21,9 +21,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "collections"))
 
-from ansible_collections.plexburst.core.plugins.module_utils import watch
-from ansible_collections.plexburst.core.plugins.module_utils.plex.profiles import resolve
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Sample, cpu_percent
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe.sample import Sample, cpu_percent
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch import watcher as watch
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch.profiles import resolve
 
 from tests.unit.plex.scenarios import HOUR, SCENARIOS, Scenario, Script, World, analysis, scan, sonic
 from tests.unit.plex.traces import counters, task

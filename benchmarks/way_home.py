@@ -36,9 +36,10 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "collections"))
 sys.path.insert(2, str(Path(__file__).resolve().parent))
 
 import counters
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import patch, snapshot
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import gap
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import LIBRARY, MANIFEST, NAMES
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.delta import delta
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import id_gap
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import snapshot
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair.pair import LIBRARY, MANIFEST, NAMES
 from steps import audit, changes, home
 from steps.process import Measured, in_a_process
 
@@ -92,18 +93,18 @@ def travel(live: Path, base: Path, root: Path, share: float) -> dict[str, Any]:
     root.mkdir()
     working = root / "working"
     shutil.copytree(live, working)
-    gap.raise_pair(working)
+    id_gap.raise_pair(working)
     tracks = changes.analyse(working, share)
     snapshot.take(working, root / "result", "indexer", VERSION)
     shutil.rmtree(working)
     paths = {name: repr(str(path)) for name, path in (("root", root), ("base", base))}
     root_, base_ = f"Path({paths['root']})", f"Path({paths['base']})"
-    made = in_a_process(f"patch.make({root_} / 'result', {root_} / 'patch', {base_})", "plex_db.patch")
-    applied = in_a_process(f"patch.apply({root_} / 'patch', {root_} / 'out', {base_})", "plex_db.patch")
-    description = patch.load(root / "patch")
-    assert patch.is_applied(description, root / "out")
+    made = in_a_process(f"delta.make({root_} / 'result', {root_} / 'delta', {base_})", "plex_db.delta.delta")
+    applied = in_a_process(f"delta.apply({root_} / 'delta', {root_} / 'out', {base_})", "plex_db.delta.delta")
+    description = delta.load(root / "delta")
+    assert delta.is_applied(description, root / "out")
     shutil.rmtree(root / "out")
-    wire = description.size + (root / "patch" / patch.DESCRIPTION).stat().st_size
+    wire = description.size + (root / "delta" / delta.DESCRIPTION).stat().st_size
     size, seconds = archive(root / "result")
     return {
         "tracks": tracks,

@@ -92,9 +92,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import run
-from ansible_collections.plexburst.core.plugins.module_utils.plex.account import Account
+from ansible_collections.plexburst.core.plugins.module_utils.plex.api.account import Account
 from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import AccountError
+from ansible_collections.plexburst.core.plugins.module_utils.plex.module import run
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:

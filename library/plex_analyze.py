@@ -114,7 +114,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
+from ansible_collections.plexburst.core.plugins.module_utils.plex.api import sections
+from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import PreconditionRefused
+from ansible_collections.plexburst.core.plugins.module_utils.plex.module import (
     connection_spec,
     make_client,
     mount_spec,
@@ -123,12 +125,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
     watch_plan,
     watch_spec,
 )
-from ansible_collections.plexburst.core.plugins.module_utils.plex import (
-    counters,
-    probe,
-    sections,
-)
-from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import GuardRefused
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe import counters, mount_probe
 
 LEFT = 200
 UNREADABLE = 50
@@ -139,12 +136,12 @@ def warm(params: dict[str, Any], ids: list[int], plan: dict[str, Any]) -> tuple[
     """Read the first bytes of the items' files through the mount: counts, and what failed with its error (facts 1.3).
 
     Bounded in files and seconds: it spares Plex cold reads, it must not become a task of its own.
-    Raises GuardRefused, with the watching plugin's `plan`, when none of them can be read.
+    Raises PreconditionRefused, with the watching plugin's `plan`, when none of them can be read.
     """
-    paths = probe.PathMap.of(params["path_map"])
+    paths = mount_probe.PathMap.of(params["path_map"])
     every = [paths.host(name) for name in counters.item_files(Path(params["database_dir"]), ids)]
     files = every[: params["warm_files"]]
-    seen = probe.look(files, [], time_limit=params["warm_seconds"])
+    seen = mount_probe.look(files, [], time_limit=params["warm_seconds"])
     errors = {name: error for name, error in seen.errors.items() if error}
     missing = sum(error == "ENOENT" for error in errors.values())
     told = {
@@ -157,7 +154,7 @@ def warm(params: dict[str, Any], ids: list[int], plan: dict[str, Any]) -> tuple[
     }
     if files and not seen.readable():
         cause = seen.trouble or errors.get(files[0]) or f"no answer within {params['warm_seconds']:g} s"
-        raise GuardRefused(
+        raise PreconditionRefused(
             f"None of {len(files)} files to analyse can be read, the first: {files[0]} ({cause}). The analysis was not "
             "started. Check the mount and path_map.",
             warmed=told,

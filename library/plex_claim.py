@@ -74,12 +74,8 @@ version:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
-    connection_spec,
-    make_client,
-    run,
-)
-from ansible_collections.plexburst.core.plugins.module_utils.plex import claim
+from ansible_collections.plexburst.core.plugins.module_utils.plex.api import claim
+from ansible_collections.plexburst.core.plugins.module_utils.plex.module import connection_spec, make_client, run
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:

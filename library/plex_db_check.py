@@ -52,10 +52,11 @@ options:
     description: Folder of the base pair; items are then compared one by one.
     type: path
   listing:
-    description: A listing of the remote that M(plexburst.core.plex_db_paths) made.
+    description: A listing of the remote that M(plexburst.core.plex_db_path_audit) made.
     type: path
   audit:
-    description: Audit file of M(plexburst.core.plex_db_paths). Its files at home only do not count as proven gone when
+    description: Audit file of M(plexburst.core.plex_db_path_audit). Its files at home only do not count as proven gone
+        when
       they are in the trash; they are a warning.
     type: path
   depth:
@@ -169,14 +170,9 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors impo
 
 MISSING: ImportError | None = None
 try:
-    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import (
-        check,
-        listing,
-        manifest,
-        pair,
-        paths,
-        repair,
-    )
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.checks import check, repair
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import manifest, pair
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.path_mapping import audit, remote_listing
 except ImportError as error:
     MISSING = error
 
@@ -212,8 +208,8 @@ def look(directory: Path, described: dict[str, Any] | None, options: dict[str, A
         described,
         base=manifest.load(Path(options["base_manifest"])) if options["base_manifest"] else None,
         base_directory=Path(options["base_dir"]) if options["base_dir"] else None,
-        listing=listing.load(Path(options["listing"])) if options["listing"] else None,
-        at_home=paths.home_only(Path(options["audit"])) if options["audit"] else (),
+        listing=remote_listing.load(Path(options["listing"])) if options["listing"] else None,
+        at_home=audit.home_only(Path(options["audit"])) if options["audit"] else (),
         depth=options["depth"],
         plex_sqlite=options["plex_sqlite"],
         plex_sqlite_directory=options["plex_sqlite_dir"],

@@ -29,30 +29,30 @@ attributes:
   idempotent:
     description: Running it twice does not change more than running it once.
     support: partial
-    details: V(made) creates another checkpoint; V(kept) and V(absent) do nothing the second time.
+    details: V(present) creates another checkpoint; V(confirmed) and V(absent) do nothing the second time.
 options:
   state:
     description:
-      - V(made) copies the pair and creates the delta.
-      - V(kept) makes a downloaded checkpoint the base of the next one.
-      - V(dropped) removes a checkpoint that was not downloaded; the next one uses the previous base.
+      - V(present) copies the pair and creates the delta.
+      - V(confirmed) makes a downloaded checkpoint the base of the next one.
+      - V(discarded) removes a checkpoint that was not downloaded; the next one uses the previous base.
       - V(absent) removes everything in O(work_dir).
     type: str
-    choices: [made, kept, dropped, absent]
-    default: made
+    choices: [present, confirmed, discarded, absent]
+    default: present
   work_dir:
     description: A folder on the host that only this module uses.
     type: path
     required: true
   databases_dir:
-    description: The folder C(Plug-in Support/Databases) of the Plex server. Required with O(state=made).
+    description: The folder C(Plug-in Support/Databases) of the Plex server. Required with O(state=present).
     type: path
   base_dir:
-    description: Folder of the base pair, with its manifest. Required with O(state=made).
+    description: Folder of the base pair, with its manifest. Required with O(state=present).
     type: path
   known:
     description:
-      - The bases that the controller has, newest first, as C(files) of their manifests. Required with O(state=made).
+      - The bases that the controller has, newest first, as C(files) of their manifests. Required with O(state=present).
         If the host has none of them, the delta contains the whole pair.
     type: list
     elements: dict
@@ -80,24 +80,24 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ---
-patch:
+delta:
   description: Folder of the delta on the host.
-  returned: O(state=made), not in check mode
+  returned: O(state=present), not in check mode
   type: str
-  sample: /opt/plexburst/transfer/checkpoint/patch
+  sample: /opt/plexburst/transfer/checkpoint/delta
 bytes:
   description: Size of the delta in bytes.
-  returned: O(state=made), not in check mode
+  returned: O(state=present), not in check mode
   type: int
   sample: 1300000
 words:
   description: Size of the transfer as text.
-  returned: O(state=made), not in check mode
+  returned: O(state=present), not in check mode
   type: str
   sample: the delta, 1.3 MB for 12.9 MB changed of 2300.0 MB
 description_sha256:
   description: SHA-256 of the delta's description, by which the controller verifies the download.
-  returned: O(state=made), not in check mode
+  returned: O(state=present), not in check mode
   type: str
   sample: 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef
 """
@@ -111,28 +111,28 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors impo
 
 MISSING: ImportError | None = None
 try:
-    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import checkpoint
-    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import patch as patches
-    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import give_to, sha256_of
+    from ansible_collections.plexburst.core.plugins.module_utils.checkpoint import format as checkpoint_format
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.delta import delta as deltas
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair.files import give_to, sha256_of
 except ImportError as error:
     MISSING = error
 
 
 def make(options: dict[str, Any]) -> dict[str, Any]:
-    """State `made`."""
+    """State `present`."""
     work = Path(options["work_dir"])
-    made = checkpoint.make(
+    made = checkpoint_format.make(
         Path(options["databases_dir"]), work, Path(options["base_dir"]), options["plex_version"], options["known"]
     )
-    folder = work / checkpoint.PATCH
+    folder = work / checkpoint_format.DELTA
     if options["owner"]:
         give_to(options["owner"], folder, *folder.iterdir())
     return {
         "changed": True,
-        "patch": str(folder),
+        "delta": str(folder),
         "bytes": made.size,
-        "words": patches.words(made),
-        "description_sha256": sha256_of(folder / patches.DESCRIPTION),
+        "words": deltas.words(made),
+        "description_sha256": sha256_of(folder / deltas.DESCRIPTION),
     }
 
 
@@ -140,21 +140,25 @@ def act(options: dict[str, Any], check: bool) -> dict[str, Any]:
     """What the state asks for; returns the result."""
     work = Path(options["work_dir"])
     if check:
-        wanted = {"kept": [checkpoint.NEW], "dropped": [checkpoint.NEW, checkpoint.PATCH], "absent": [""]}
+        wanted = {
+            "confirmed": [checkpoint_format.NEW],
+            "discarded": [checkpoint_format.NEW, checkpoint_format.DELTA],
+            "absent": [""],
+        }
         names = wanted.get(options["state"])
         return {"changed": names is None or any((work / name).is_dir() for name in names)}
-    if options["state"] == "made":
+    if options["state"] == "present":
         return make(options)
-    if options["state"] == "kept":
-        return {"changed": checkpoint.keep(work)}
-    return {"changed": checkpoint.remove(work, held=options["state"] == "absent")}
+    if options["state"] == "confirmed":
+        return {"changed": checkpoint_format.keep(work)}
+    return {"changed": checkpoint_format.remove(work, held=options["state"] == "absent")}
 
 
 def main() -> None:
     """Create, keep, drop or remove a checkpoint."""
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["made", "kept", "dropped", "absent"], "default": "made"},
+            "state": {"type": "str", "choices": ["present", "confirmed", "discarded", "absent"], "default": "present"},
             "work_dir": {"type": "path", "required": True},
             "databases_dir": {"type": "path"},
             "base_dir": {"type": "path"},
@@ -162,7 +166,7 @@ def main() -> None:
             "plex_version": {"type": "str", "default": ""},
             "owner": {"type": "str", "default": ""},
         },
-        required_if=[("state", "made", ["databases_dir", "base_dir", "known"])],
+        required_if=[("state", "present", ["databases_dir", "base_dir", "known"])],
         supports_check_mode=True,
     )
     if MISSING is not None:

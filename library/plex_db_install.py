@@ -40,9 +40,10 @@ options:
       - V(recovered) only completes or reverts an interrupted swap.
       - V(verified) reads the database of the running server and fails when it contains less than O(manifest).
       - V(listed) only returns the existing backups.
-      - V(sealed) adds the SHA-256 of its files to a backup's manifest, which may take long and needs no stopped Plex.
+      - V(checksummed) adds the SHA-256 of its files to a backup's manifest, which may take long and needs no stopped
+        Plex.
     type: str
-    choices: [installed, rolled_back, recovered, sealed, verified, listed]
+    choices: [installed, rolled_back, recovered, checksummed, verified, listed]
     default: installed
   databases_dir:
     description: The folder C(Plug-in Support/Databases) of the Plex server.
@@ -82,7 +83,7 @@ options:
     description: Manifest of the pair that was installed. Required with O(state=verified).
     type: path
   backup:
-    description: The backup's name for O(state=rolled_back) and O(state=sealed). Empty means the newest that an
+    description: The backup's name for O(state=rolled_back) and O(state=checksummed). Empty means the newest that an
       installation made.
     type: str
     default: ''
@@ -131,7 +132,7 @@ watch_state:
   type: dict
   sample: {kept: 3, conflicts: 0}
 recovered:
-  description: What an earlier, interrupted exchange came to; V(clean) when there was none, V(interrupted) in check
+  description: What an earlier, interrupted swap came to; V(clean) when there was none, V(interrupted) in check
     mode.
   returned: success
   type: str
@@ -162,8 +163,9 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors impo
 
 MISSING: ImportError | None = None
 try:
-    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import install, manifest
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import install
     from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import run
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import manifest
 except ImportError as error:
     MISSING = error
 
@@ -219,7 +221,7 @@ def act(module: AnsibleModule) -> dict[str, object]:
     if options["state"] == "verified":
         install.verify(databases, manifest.load(Path(options["manifest"])))
         return result
-    if options["state"] == "sealed":
+    if options["state"] == "checksummed":
         chosen = install.choose(backups, options["backup"])
         return {**result, "backup": str(chosen), "changed": install.seal(chosen, dry_run=module.check_mode)}
     if (databases / install.JOURNAL).exists():
@@ -253,7 +255,7 @@ def main() -> None:
         argument_spec={
             "state": {
                 "type": "str",
-                "choices": ["installed", "rolled_back", "recovered", "sealed", "verified", "listed"],
+                "choices": ["installed", "rolled_back", "recovered", "checksummed", "verified", "listed"],
                 "default": "installed",
             },
             "databases_dir": {"type": "path", "required": True},
@@ -274,7 +276,7 @@ def main() -> None:
         required_if=[
             ("state", "installed", ["incoming", "backups_dir"]),
             ("state", "rolled_back", ["backups_dir"]),
-            ("state", "sealed", ["backups_dir"]),
+            ("state", "checksummed", ["backups_dir"]),
             ("state", "listed", ["backups_dir"]),
             ("state", "verified", ["manifest"]),
         ],

@@ -38,24 +38,26 @@ options:
   state:
     description:
       - V(merged) writes home's part into the pair in O(incoming).
-      - V(raised) raises the counters of the pair in O(databases_dir) by O(gap) ids, before a Plex starts on it, so
+      - V(ids_reserved) raises the counters of the pair in O(databases_dir) by O(gap) ids, before a Plex starts on it,
+        so
         that ids given out at home and by the indexer never meet.
-      - V(sonic) brings home nothing but Sonic data, from the pair in O(incoming) into the living library in
-        O(databases_dir), without an exchange of files.
-      - V(resumed) goes on from a checkpoint. Its pair in O(incoming), made from the pair in O(base_dir), gets what home
+      - V(sonic_merged) brings home nothing but Sonic data, from the pair in O(incoming) into the living library in
+        O(databases_dir), without a swap of files.
+      - V(checkpoint_merged) goes on from a checkpoint. Its pair in O(incoming), made from the pair in O(base_dir), gets
+        what home
         did since, and takes the place of home's pair in O(databases_dir) of a Plex that does not run yet.
     type: str
-    choices: [merged, raised, sonic, resumed]
+    choices: [merged, ids_reserved, sonic_merged, checkpoint_merged]
     default: merged
   databases_dir:
     description: The folder C(Plug-in Support/Databases) of the Plex server.
     type: path
     required: true
   incoming:
-    description: Folder of the indexer's pair. Required unless O(state=raised).
+    description: Folder of the indexer's pair. Required unless O(state=ids_reserved).
     type: path
   base_dir:
-    description: Folder of the base pair. Required by V(merged) and V(resumed) of O(state).
+    description: Folder of the base pair. Required by V(merged) and V(checkpoint_merged) of O(state).
     type: path
   snapshot_dir:
     description:
@@ -69,7 +71,8 @@ options:
     elements: str
     default: []
   plex_sqlite:
-    description: Command of Plex's own SQLite. Needed when home changed what its triggers watch, and for O(state=sonic).
+    description: Command of Plex's own SQLite. Needed when home changed what its triggers watch, and for
+        O(state=sonic_merged).
     type: list
     elements: str
     default: []
@@ -101,7 +104,7 @@ options:
         type: str
         required: true
   gap:
-    description: Number of ids to reserve for home, with O(state=raised).
+    description: Number of ids to reserve for home, with O(state=ids_reserved).
     type: int
     default: 250000
 """
@@ -110,7 +113,7 @@ EXAMPLES = r"""
 ---
 - name: Keep the ids of both sides apart, before the indexer's Plex starts
   plexburst.core.plex_db_merge:
-    state: raised
+    state: ids_reserved
     databases_dir: /opt/plexburst/config/Library/Application Support/Plex Media Server/Plug-in Support/Databases
 
 - name: Merge home's changes
@@ -164,7 +167,8 @@ at_home:
   type: dict
   sample: {present: 1, absent: 1, unknown: 0, sections: {Music: 1}, examples: [/Media/Music/A/B/1.flac], why: []}
 sonic:
-  description: With O(state=sonic), tracks, albums and artists that were marked, vectors brought home, and what was
+  description: With O(state=sonic_merged), tracks, albums and artists that were marked, vectors brought home, and what
+      was
     left.
   returned: success
   type: dict
@@ -187,15 +191,10 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors impo
 
 MISSING: ImportError | None = None
 try:
-    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import (
-        files,
-        manifest,
-        pair,
-        presence,
-        snapshot,
-        touched,
-    )
-    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import gap, run, sonic
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import id_gap, run, sonic
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import files, manifest, pair, snapshot
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.path_mapping import presence
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.sqlite_pages import changed_rows
 except ImportError as error:
     MISSING = error
 
@@ -238,7 +237,7 @@ def merged(module: AnsibleModule) -> dict[str, object]:
             dry_run=module.check_mode,
         )
         if not module.check_mode:
-            touched.remember(now)
+            changed_rows.remember(now)
     finally:
         if module.check_mode:
             shutil.rmtree(now)
@@ -287,15 +286,15 @@ def act(module: AnsibleModule) -> dict[str, object]:
     options = module.params
     databases = Path(options["databases_dir"])
     none = {"kept": 0, "conflicts": 0}
-    if options["state"] == "raised":
+    if options["state"] == "ids_reserved":
         found = pair.holders(databases)
         if found:
             raise PlexDatabaseError(
                 f"{databases} is open in {', '.join(found)}. Stop Plex; the ids must be reserved before it starts."
             )
-        changed = gap.raise_pair(databases, options["gap"], dry_run=module.check_mode)
+        changed = id_gap.raise_pair(databases, options["gap"], dry_run=module.check_mode)
         return {**EMPTY, "changed": changed, "watch_state": none}
-    if options["state"] == "sonic":
+    if options["state"] == "sonic_merged":
         brought = sonic.bring(
             Path(options["incoming"]), databases, plex_sqlite=options["plex_sqlite"], dry_run=module.check_mode
         )
@@ -306,14 +305,18 @@ def act(module: AnsibleModule) -> dict[str, object]:
             "sonic": {"vectors": brought.vectors, "marks": brought.marks, "skipped": brought.skipped},
             "seconds": brought.seconds,
         }
-    return resumed(module) if options["state"] == "resumed" else merged(module)
+    return resumed(module) if options["state"] == "checkpoint_merged" else merged(module)
 
 
 def main() -> None:
     """Merge, raise the counters, or bring home Sonic data."""
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["merged", "raised", "sonic", "resumed"], "default": "merged"},
+            "state": {
+                "type": "str",
+                "choices": ["merged", "ids_reserved", "sonic_merged", "checkpoint_merged"],
+                "default": "merged",
+            },
             "databases_dir": {"type": "path", "required": True},
             "incoming": {"type": "path"},
             "base_dir": {"type": "path"},
@@ -333,8 +336,8 @@ def main() -> None:
         },
         required_if=[
             ("state", "merged", ["incoming", "base_dir", "snapshot_dir"]),
-            ("state", "sonic", ["incoming"]),
-            ("state", "resumed", ["incoming", "base_dir"]),
+            ("state", "sonic_merged", ["incoming"]),
+            ("state", "checkpoint_merged", ["incoming", "base_dir"]),
         ],
         supports_check_mode=True,
     )

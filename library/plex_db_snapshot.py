@@ -127,8 +127,8 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors impo
 
 MISSING: ImportError | None = None
 try:
-    from ansible_collections.plexburst.core.plugins.module_utils.plex_db import pair, snapshot
-    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import give_to
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import pair, snapshot
+    from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair.files import give_to
 except ImportError as error:
     MISSING = error
 

@@ -13,7 +13,7 @@ version_added: 0.1.0
 author:
   - plexburst contributors (@plexburst)
 description:
-  - Transfers a delta made by C(plexburst.core.plex_db_patch), or artwork packed by C(plexburst.core.plex_bundles), in
+  - Transfers a delta made by C(plexburst.core.plex_db_delta), or artwork packed by C(plexburst.core.plex_artwork), in
     parts over the host's connection. Existing parts are not transferred again, damaged parts are, and a lost
     connection is retried.
   - The transfer uses the login user, who needs permission to read or write O(remote).
@@ -32,11 +32,11 @@ attributes:
     details: Existing parts are not transferred again.
 options:
   direction:
-    description: V(bring) downloads to the controller, V(send) uploads to the host.
+    description: V(download) downloads to the controller, V(upload) uploads to the host.
     type: str
     required: true
-    choices: [bring, send]
-  patch:
+    choices: [download, upload]
+  delta:
     description: Folder of the delta or artwork on the controller.
     type: path
     required: true
@@ -45,7 +45,7 @@ options:
     type: str
     required: true
   description_sha256:
-    description: SHA-256 of the delta's description, as returned by the module that made it, for O(direction=bring).
+    description: SHA-256 of the delta's description, as returned by the module that made it, for O(direction=download).
     type: str
     default: ''
   patience:
@@ -53,13 +53,13 @@ options:
     type: float
     default: 600.0
   what:
-    description: What is transferred, the delta of the V(database) or artwork (V(bundles)).
+    description: What is transferred, the delta of the V(database) or artwork (V(artwork)).
     type: str
-    choices: [database, bundles]
+    choices: [database, artwork]
     default: database
   owner:
     description:
-      - Owner of the artwork on the host, for O(what=bundles) and O(direction=send), if the login user may not read
+      - Owner of the artwork on the host, for O(what=artwork) and O(direction=upload), if the login user may not read
         Plex's files. A missing folder is created.
     type: str
     default: ''
@@ -69,9 +69,9 @@ EXAMPLES = r"""
 ---
 - name: Download the delta
   plexburst.core.plex_db_transfer:
-    direction: bring
-    patch: "{{ run_dir }}/snapshots/patch"
-    remote: /opt/plexburst/transfer/patch
+    direction: download
+    delta: "{{ run_dir }}/snapshots/delta"
+    remote: /opt/plexburst/transfer/delta
     description_sha256: "{{ made.description_sha256 }}"
 """
 
@@ -126,12 +126,12 @@ def main() -> None:
     """Fail: only the action plugin of this name has the connection."""
     module = AnsibleModule(
         argument_spec={
-            "direction": {"type": "str", "required": True, "choices": ["bring", "send"]},
-            "patch": {"type": "path", "required": True},
+            "direction": {"type": "str", "required": True, "choices": ["download", "upload"]},
+            "delta": {"type": "path", "required": True},
             "remote": {"type": "str", "required": True},
             "description_sha256": {"type": "str", "default": ""},
             "patience": {"type": "float", "default": 600.0},
-            "what": {"type": "str", "choices": ["database", "bundles"], "default": "database"},
+            "what": {"type": "str", "choices": ["database", "artwork"], "default": "database"},
             "owner": {"type": "str", "default": ""},
         },
         supports_check_mode=True,

@@ -32,7 +32,7 @@ attributes:
     details: It only reads.
 options:
   packed:
-    description: The paths in Plex's database, packed, from RV(plexburst.core.plex_db_paths#module:missing_packed).
+    description: The paths in Plex's database, packed, from RV(plexburst.core.plex_db_path_audit#module:missing_packed).
     type: str
     required: true
   roots:
@@ -124,8 +124,8 @@ unknown_packed:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import presence
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.path_mapping import presence
 
 
 def main() -> None:

@@ -77,17 +77,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
-    connection_spec,
-    make_client,
-    run,
-)
-from ansible_collections.plexburst.core.plugins.module_utils.plex import (
-    counters,
-    readiness,
-    sections,
-    sonic,
-)
+from ansible_collections.plexburst.core.plugins.module_utils.plex import sonic
+from ansible_collections.plexburst.core.plugins.module_utils.plex.api import readiness, sections
+from ansible_collections.plexburst.core.plugins.module_utils.plex.module import connection_spec, make_client, run
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe import counters
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:

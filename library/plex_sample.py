@@ -58,7 +58,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 samples:
-  description: The samples in order of time, as module_utils/plex/sample.py describes them.
+  description: The samples in order of time, as module_utils/plex/observe/sample.py describes them.
   returned: success
   type: list
   elements: dict
@@ -69,7 +69,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
+from ansible_collections.plexburst.core.plugins.module_utils.plex.module import (
     connection_spec,
     mount_spec,
     observe,

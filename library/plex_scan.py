@@ -37,7 +37,7 @@ options:
   expected_file:
     description:
       - File on the controller with the files that the library must have afterwards. Either the audit that
-        M(plexburst.core.plex_db_paths) writes, of which C(new) counts, or a JSON object of lists by title or id.
+        M(plexburst.core.plex_db_path_audit) writes, of which C(new) counts, or a JSON object of lists by title or id.
     type: path
   missing_folders:
     description: Maximum number of folders to which the missing files are grouped for the scans by path.
@@ -135,7 +135,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
+from ansible_collections.plexburst.core.plugins.module_utils.plex.api import preferences, sections
+from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import PreconditionRefused
+from ansible_collections.plexburst.core.plugins.module_utils.plex.module import (
     connection_spec,
     make_client,
     mount_spec,
@@ -145,14 +147,8 @@ from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
     watch_plan,
     watch_spec,
 )
-from ansible_collections.plexburst.core.plugins.module_utils.plex import (
-    counters,
-    preferences,
-    probe,
-    sections,
-)
-from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import GuardRefused
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Counters
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe import counters, mount_probe
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe.sample import Counters
 
 
 def start(module: AnsibleModule) -> dict[str, Any]:
@@ -168,15 +164,15 @@ def _start(module: AnsibleModule, requests: list[tuple[str, bool]], task: str) -
     section = sections.find_section(client, params["section"])
     problems = preferences.check_guards(client)
     if problems:
-        raise GuardRefused(
+        raise PreconditionRefused(
             f"The scan of {section.title} is refused: {'; '.join(problems)}. With these on, files that "
-            "are temporarily unreadable would be deleted permanently. Run the role plex_index with tasks_from: quiet "
-            "first.",
+            "are temporarily unreadable would be deleted permanently. Run the role plex_indexing with tasks_from: "
+            "quiet first.",
             problems=problems,
         )
     mount = probe_section(params, section.id)
     if not mount.ok:
-        raise GuardRefused(
+        raise PreconditionRefused(
             f"The scan of {section.title} is refused: {mount.problem}. Plex would treat these files as "
             "deleted. Check the mount and path_map.",
             probe=asdict(mount),
@@ -227,9 +223,9 @@ def wanted_files(params: dict[str, Any]) -> list[str]:
 def wrongly_trashed(params: dict[str, Any], section_id: int, since: float) -> tuple[list[str], list[str]]:
     """What went into the section's trash after `since`, and which of it can be read all the same: both as Plex says."""
     trashed = counters.trashed_files(Path(params["database_dir"]), section_id, since=int(since))
-    paths = probe.PathMap.of(params["path_map"])
+    paths = mount_probe.PathMap.of(params["path_map"])
     on_this_machine = {paths.host(name): name for name in trashed}
-    seen = probe.look(list(on_this_machine), [], time_limit=params["probe_timeout"])
+    seen = mount_probe.look(list(on_this_machine), [], time_limit=params["probe_timeout"])
     return trashed, [on_this_machine[name] for name in seen.readable()]
 
 
@@ -288,7 +284,7 @@ def finish(module: AnsibleModule) -> dict[str, Any]:
             if alive
             else f"after the scan of {section.title} {mount.problem}"
         )
-        raise GuardRefused(
+        raise PreconditionRefused(
             f"The mount failed during the scan: {what}. This section must not be installed at home. Mount "
             "again and scan again.",
             mount_sick=True,

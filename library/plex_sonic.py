@@ -115,7 +115,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
+from ansible_collections.plexburst.core.plugins.module_utils.plex import sonic
+from ansible_collections.plexburst.core.plugins.module_utils.plex.api import readiness, sections
+from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import Refused
+from ansible_collections.plexburst.core.plugins.module_utils.plex.module import (
     connection_spec,
     make_client,
     mount_spec,
@@ -124,15 +127,8 @@ from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
     watch_plan,
     watch_spec,
 )
-from ansible_collections.plexburst.core.plugins.module_utils.plex import (
-    counters,
-    probe,
-    readiness,
-    sections,
-    sonic,
-)
-from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import Refused
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Counters
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe import counters, mount_probe
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe.sample import Counters
 
 LEFT = 20_000
 """Tracks without Sonic data that are listed with their cause."""
@@ -267,10 +263,10 @@ def finish(module: AnsibleModule) -> dict[str, Any]:
     sonic.compare(client, databases, ids)
     if after.sonic_pending == 0:
         return {"changed": False, "after": asdict(after), "left": []}
-    paths = probe.PathMap.of(params["path_map"])
+    paths = mount_probe.PathMap.of(params["path_map"])
     left = counters.sonic_left(databases, ids, limit=LEFT)
     where = {track.id: paths.host(track.file) for track in left if track.file}
-    seen = probe.look(list(where.values()), [], time_limit=LOOKED_FOR * params["probe_timeout"])
+    seen = mount_probe.look(list(where.values()), [], time_limit=LOOKED_FOR * params["probe_timeout"])
     return {
         "changed": False,
         "after": asdict(after),

@@ -70,15 +70,16 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
+from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import CountersError, Refused
+from ansible_collections.plexburst.core.plugins.module_utils.plex.module import (
     connection_spec,
     mount_spec,
     observe,
     run,
 )
-from ansible_collections.plexburst.core.plugins.module_utils.plex import counters, profiles, progress, verdict
-from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import CountersError, Refused
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import WORKER_KINDS, Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe import counters
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe.sample import WORKER_KINDS, Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch import profiles, progress, verdict
 
 
 def going_on(samples: list[Sample]) -> str:

@@ -90,13 +90,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.plexburst.core.plugins.module_utils.edge_plex import (
-    connection_spec,
-    make_client,
-    run,
-)
-from ansible_collections.plexburst.core.plugins.module_utils.plex import preferences, readiness
+from ansible_collections.plexburst.core.plugins.module_utils.plex.api import preferences, readiness
 from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import NotReady
+from ansible_collections.plexburst.core.plugins.module_utils.plex.module import connection_spec, make_client, run
 
 LOG_SECONDS = 20.0
 

@@ -21,7 +21,7 @@ attributes:
   check_mode:
     description: Can run in check mode and return what it would do, without changing anything.
     support: full
-    details: In check mode V(opened) does the same as V(found).
+    details: In check mode V(restored) does the same as V(inspected).
   diff_mode:
     description: Shows what would be changed in diff mode.
     support: none
@@ -31,13 +31,13 @@ attributes:
 options:
   state:
     description:
-      - V(found) searches, V(opened) also creates the pair of the newest valid checkpoint in O(dest).
-      - V(taken_over) records in both run folders that O(run_id) continues from a checkpoint of O(run).
-      - V(spent) removes the checkpoints of O(run_id) after its result was downloaded, and those of the runs that it
+      - V(inspected) searches, V(restored) also creates the pair of the newest valid checkpoint in O(dest).
+      - V(resumed) records in both run folders that O(run_id) continues from a checkpoint of O(run).
+      - V(absent) removes the checkpoints of O(run_id) after its result was downloaded, and those of the runs that it
         continued from, with their base snapshots.
     type: str
-    choices: [found, opened, taken_over, spent]
-    default: found
+    choices: [inspected, restored, resumed, absent]
+    default: inspected
   runs_dir:
     description: The folder of the run folders.
     type: path
@@ -47,18 +47,18 @@ options:
     type: str
     required: true
   run:
-    description: The run whose checkpoint is used, for O(state=taken_over).
+    description: The run whose checkpoint is used, for O(state=resumed).
     type: str
   base_dir:
-    description: Folder of home's current snapshot. Required by V(found) and V(opened) of O(state).
+    description: Folder of home's current snapshot. Required by V(inspected) and V(restored) of O(state).
     type: path
   about:
     description:
       - What a checkpoint must agree with, C(machine_identifier), C(sections) and C(path_mappings), as it was given to
-        the task that made it. Required by V(found) and V(opened) of O(state).
+        the task that made it. Required by V(inspected) and V(restored) of O(state).
     type: dict
   dest:
-    description: The folder for the pair. Required with O(state=opened).
+    description: The folder for the pair. Required with O(state=restored).
     type: path
   listing:
     description: Listing of the remote, which shows that trashed files are gone.
@@ -86,7 +86,7 @@ RETURN = r"""
 ---
 resume:
   description: The checkpoint to continue from, empty without one.
-  returned: O(state=found) and O(state=opened)
+  returned: O(state=inspected) and O(state=restored)
   type: dict
   contains:
     run:
@@ -120,13 +120,13 @@ resume:
   sample: {run: 20261122-071500-ab12, number: 3, tracks: 41200, pending: 375000}
 refused:
   description: Why other checkpoints are not used, one sentence each.
-  returned: O(state=found) and O(state=opened)
+  returned: O(state=inspected) and O(state=restored)
   type: list
   elements: str
   sample: []
 removed:
   description: Folders that were removed.
-  returned: O(state=spent), not in check mode
+  returned: O(state=absent), not in check mode
   type: list
   elements: str
   sample: []
@@ -136,11 +136,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.plexburst.core.plugins.module_utils import resume
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import listing as listings
+from ansible_collections.plexburst.core.plugins.module_utils.checkpoint import resume
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.checks.loss import Limits
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.guard import Limits
-from ansible_collections.plexburst.core.plugins.module_utils.run_folder import RunFolderError
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.path_mapping import remote_listing as listings
+from ansible_collections.plexburst.core.plugins.module_utils.run.folder import RunFolderError
 
 TOLD = 3
 """So many refusals are returned: a folder of old runs is not a report."""
@@ -158,7 +158,7 @@ def look(options: dict[str, Any], check: bool) -> dict[str, Any]:
     )
     found, refused = resume.find(Path(options["runs_dir"]), asking)
     chosen = found[0] if found else None
-    opened = options["state"] == "opened" and not check
+    opened = options["state"] == "restored" and not check
     if opened:
         listing = listings.load(Path(options["listing"])) if options["listing"] else None
         limits = Limits(**options["limits"])
@@ -167,7 +167,7 @@ def look(options: dict[str, Any], check: bool) -> dict[str, Any]:
     # Checkpoints older than the used one need no reason.
     told = [one.words for one in refused if chosen is None or one.run >= chosen.run.name]
     return {
-        "changed": chosen is not None and options["state"] == "opened",
+        "changed": chosen is not None and options["state"] == "restored",
         "resume": {} if chosen is None else chosen.plain(),
         "refused": told[:TOLD],
     }
@@ -176,11 +176,11 @@ def look(options: dict[str, Any], check: bool) -> dict[str, Any]:
 def act(options: dict[str, Any], check: bool) -> dict[str, Any]:
     """What the state asks for; returns the result."""
     runs_dir, run_id = Path(options["runs_dir"]), options["run_id"]
-    if options["state"] in ("found", "opened"):
+    if options["state"] in ("inspected", "restored"):
         return look(options, check)
     if check:
         return {"changed": True}
-    if options["state"] == "taken_over":
+    if options["state"] == "resumed":
         return {"changed": resume.take_over(runs_dir, run_id, options["run"])}
     removed = resume.spend(runs_dir, run_id)
     return {"changed": bool(removed), "removed": removed}
@@ -191,7 +191,7 @@ def main() -> None:
     asked = ["base_dir", "about"]
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["found", "opened", "taken_over", "spent"], "default": "found"},
+            "state": {"type": "str", "choices": ["inspected", "restored", "resumed", "absent"], "default": "inspected"},
             "runs_dir": {"type": "path", "required": True},
             "run_id": {"type": "str", "required": True},
             "run": {"type": "str"},
@@ -202,9 +202,9 @@ def main() -> None:
             "limits": {"type": "dict", "default": {}},
         },
         required_if=[
-            ("state", "found", asked),
-            ("state", "opened", [*asked, "dest"]),
-            ("state", "taken_over", ["run"]),
+            ("state", "inspected", asked),
+            ("state", "restored", [*asked, "dest"]),
+            ("state", "resumed", ["run"]),
         ],
         supports_check_mode=True,
     )

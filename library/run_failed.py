@@ -61,7 +61,7 @@ EXAMPLES = r"""
   block:
     - name: Provision
       ansible.builtin.include_role:
-        name: plexburst.core.scaleway_instance
+        name: plexburst.core.provider_scaleway
   rescue:
     - name: Record why there is no instance
       plexburst.core.run_failed:

@@ -56,7 +56,7 @@ EXAMPLES = r"""
   plexburst.core.run_record:
     key: cloud
     value:
-      created: "{{ scaleway_instance_result.created }}"
+      created: "{{ provider_scaleway_result.created }}"
 """
 
 RETURN = r"""

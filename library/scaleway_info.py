@@ -213,10 +213,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.plexburst.core.plugins.module_utils.scaleway import naming
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import naming
 
 try:
-    from ansible_collections.plexburst.core.plugins.module_utils.scaleway import (
+    from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import (
         client,
         hosts,
         offers,

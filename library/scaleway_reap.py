@@ -136,14 +136,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.plexburst.core.plugins.module_utils.run_folder import RunFolderError, recorded
-from ansible_collections.plexburst.core.plugins.module_utils.scaleway import naming
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import naming
+from ansible_collections.plexburst.core.plugins.module_utils.run.folder import RunFolderError, recorded
 
 try:
-    from ansible_collections.plexburst.core.plugins.module_utils.scaleway import (
-        client,
-        servers,
-    )
+    from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import client, servers
 
     IMPORT_ERROR = None
 except ImportError:

@@ -136,16 +136,16 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.plexburst.core.plugins.module_utils.run_folder import (
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import naming
+from ansible_collections.plexburst.core.plugins.module_utils.run.folder import (
     RunFolderError,
     living_run,
     recorded,
     utc_now,
 )
-from ansible_collections.plexburst.core.plugins.module_utils.scaleway import naming
 
 try:
-    from ansible_collections.plexburst.core.plugins.module_utils.scaleway import (
+    from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import (
         client,
         other_runs,
         records,

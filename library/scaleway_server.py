@@ -270,14 +270,10 @@ import traceback
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.plexburst.core.plugins.module_utils.scaleway import naming
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import naming
 
 try:
-    from ansible_collections.plexburst.core.plugins.module_utils.scaleway import (
-        client,
-        hosts,
-        servers,
-    )
+    from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import client, hosts, servers
 
     IMPORT_ERROR = None
 except ImportError:

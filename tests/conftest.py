@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import frugal
+from tests import ansible_cache
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,6 +19,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def packed_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A folder for each worker of the session, so that none waits for another's."""
     folder = tmp_path_factory.mktemp("packed")
-    os.environ[frugal.VARIABLE] = str(folder)
+    os.environ[ansible_cache.VARIABLE] = str(folder)
     yield
-    del os.environ[frugal.VARIABLE]
+    del os.environ[ansible_cache.VARIABLE]

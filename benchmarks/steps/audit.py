@@ -7,8 +7,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import LIBRARY
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.reader import open_closed, rows
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair.pair import LIBRARY
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair.reader import open_closed, rows
 
 from steps.process import Measured, in_a_process
 
@@ -73,11 +73,11 @@ def measure(pair: Path, root: Path, objects: int) -> dict[str, Any]:
     rclone.chmod(0o755)
     code = f"""
 made = Path({str(root / "listing")!r})
-listing.make({str(rclone)!r}, Path("rclone.conf"), [{{"remote": "media:", "path": {ROOT!r}}}], made, 3600)
-result = paths.audit(Path({str(pair)!r}), listing.load(made))
-paths.write(result, Path({str(root / "audit.json")!r}))
+remote_listing.make({str(rclone)!r}, Path("rclone.conf"), [{{"remote": "media:", "path": {ROOT!r}}}], made, 3600)
+result = audit.audit(Path({str(pair)!r}), remote_listing.load(made))
+audit.write(result, Path({str(root / "audit.json")!r}))
 """
-    process: Measured = in_a_process(code, "plex_db.listing", "plex_db.paths")
+    process: Measured = in_a_process(code, "plex_db.path_mapping.remote_listing", "plex_db.path_mapping.audit")
     result = json.loads((root / "audit.json").read_text(encoding="utf-8"))
     found = result["totals"]["moved"]
     if found != moved:

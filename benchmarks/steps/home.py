@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import LIBRARY, MANIFEST, NAMES
-from ansible_collections.plexburst.core.plugins.module_utils.run_folder import RunFolder, new_run_id
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair.pair import LIBRARY, MANIFEST, NAMES
+from ansible_collections.plexburst.core.plugins.module_utils.run.folder import RunFolder, new_run_id
 
 from sandbox import home
 from sandbox.control import Sandbox

@@ -37,7 +37,8 @@ class Measured:
 
 
 def in_a_process(code: str, *modules: str) -> Measured:
-    """Run `code`, which may use the modules named (as `plex_db.patch`) and Path, and leave a value in `answer`."""
+    """Run `code`, which may use the modules named (as `plex_db.delta.delta`) and Path, and leave a value in
+    `answer`."""
     imports = "\n".join(
         f"from {PACKAGE}.{name.rpartition('.')[0]} import {name.rpartition('.')[2]}" for name in modules
     )

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from ..plex_db import install
-from ..plex_db import manifest as manifests
-from ..plex_db.files import FileOperations
-from ..plex_db.pair import MANIFEST, NAMES
+from ..plex_db.pair import manifest as manifests
+from ..plex_db.pair.files import FileOperations
+from ..plex_db.pair.pair import MANIFEST, NAMES
 from .record import CODE, ENDED, Record
 from .server import START_SECONDS, HomeJobError, Server, as_error
 

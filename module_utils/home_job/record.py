@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..plex_db.files import FileOperations, make_folder, read_json_object, utc_now
+from ..plex_db.pair.files import FileOperations, make_folder, read_json_object, utc_now
 
 FOLDER = "home-job"
 RECORD, JOURNAL, SPEC, LOCK, LOG, CODE = "record.json", "journal.jsonl", "spec.json", "lock", "job.log", "code"

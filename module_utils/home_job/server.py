@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 from xml.etree import ElementTree
 
 from ..plex_db.errors import PlexDatabaseError
-from ..plex_db.pair import holders
+from ..plex_db.pair.pair import holders
 
 COMMAND_SECONDS = 60.0
 START_SECONDS = 100.0

@@ -62,7 +62,7 @@ class SectionNotFound(PlexError):
     """No section has that id or title."""
 
 
-class GuardRefused(PlexError):
+class PreconditionRefused(PlexError):
     """A check of invariant 3 (a dead mount cannot empty a library) failed."""
 
 

@@ -10,16 +10,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ansible_collections.plexburst.core.plugins.module_utils.plex import counters, preferences, sections
-from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import CountersError
-from ansible_collections.plexburst.core.plugins.module_utils.plex.profiles import span
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import WORKER_KINDS, bytes_read, cpu_percent
+from .api import preferences, sections
+from .errors import CountersError
+from .observe import counters
+from .observe.sample import WORKER_KINDS, bytes_read, cpu_percent
+from .watch.profiles import span
 
 if TYPE_CHECKING:
-    from ansible_collections.plexburst.core.plugins.module_utils.plex.client import PlexClient
-    from ansible_collections.plexburst.core.plugins.module_utils.plex.probe import Look
-    from ansible_collections.plexburst.core.plugins.module_utils.plex.readiness import Server
-    from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Activity, Sample
+    from .api.client import PlexClient
+    from .api.readiness import Server
+    from .observe.mount_probe import Look
+    from .observe.sample import Activity, Sample
 
 TASK = "MusicAnalysis"
 BUTLER, ASAP, SECTION, ALBUMS = "butler", "asap", "section", "albums"

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import check, touched
-from . import manifest as manifests
+from .checks import check
 from .errors import PlexDatabaseError
-from .files import FileOperations, read_json_object, require_space, sha256_of, utc_now
 from .merge.plan import BLOBS_TABLES
 from .merge.run import NOTHING, Merged, merge
-from .pair import (
+from .pair import manifest as manifests
+from .pair.files import FileOperations, read_json_object, require_space, sha256_of, utc_now
+from .pair.pair import (
     BLOBS,
     LIBRARY,
     MANIFEST,
@@ -37,7 +37,8 @@ from .pair import (
     require_closed,
     require_pair,
 )
-from .reader import open_closed, open_live, rows
+from .pair.reader import open_closed, open_live, rows
+from .sqlite_pages import changed_rows
 
 JOURNAL = ".plexburst-install.json"
 SCHEMA = 1
@@ -125,7 +126,7 @@ def install(
     for name in NAMES:
         _match_ownership(incoming / name, databases / name, ownership, ops)
         ops.sync_file(incoming / name)
-    _exchange(incoming, databases, backup, {"run_id": run_id, "kind": "installation"}, ops)
+    _swap(incoming, databases, backup, {"run_id": run_id, "kind": "installation"}, ops)
     return Installed(True, str(backup), merged, prune(backups, keep, ops))
 
 
@@ -140,7 +141,7 @@ def _merge(databases: Path, incoming: Path, merging: Merging, dry_run: bool, ops
         conflicts_file=merging.conflicts_file,
         append=True,
         # Plex is down: what an earlier merge noted about its snapshot spares the comparison of every row.
-        near=touched.since(merging.base, databases),
+        near=changed_rows.since(merging.base, databases),
         dry_run=dry_run,
     )
     manifest = incoming / MANIFEST
@@ -188,14 +189,14 @@ def roll_back(
     if not dry_run:
         if not pending_side_files(databases):
             remove_empty_side_files(databases)
-        _exchange(chosen, databases, replaced, {"run_id": run_id, "kind": "rollback", "restored": chosen.name}, ops)
+        _swap(chosen, databases, replaced, {"run_id": run_id, "kind": "rollback", "restored": chosen.name}, ops)
         ops.remove(chosen / MANIFEST)
         chosen.rmdir()
     return Installed(True, str(replaced))
 
 
 def recover(databases: Path, operations: FileOperations | None = None) -> str:
-    """Finish or take back an exchange that a crash interrupted. Plex must be stopped.
+    """Finish or take back a swap that a crash interrupted. Plex must be stopped.
 
     :returns: `clean` (there was none), `finished` (the new pair is in place), `rolled_back` (the old one is).
     :raises PlexDatabaseError: the journal cannot be read, or neither pair can be completed.
@@ -315,10 +316,10 @@ def prune(backups: Path, keep: int, operations: FileOperations) -> tuple[str, ..
 
 
 def _sweep(backups: Path, databases: Path, ops: FileOperations) -> None:
-    """Remove what interrupted exchanges left in the folder of the backups; there must be no journal.
+    """Remove what interrupted swaps left in the folder of the backups; there must be no journal.
 
     A folder without manifest or without one of the two files is half a backup. One that shares a file with the pair in
-    place was made for an exchange that did not come about: Plex writes into it.
+    place was made for a swap that did not come about: Plex writes into it.
     """
     if not backups.is_dir():
         return
@@ -339,7 +340,7 @@ def _discard(backup: Path, ops: FileOperations) -> None:
     backup.rmdir()
 
 
-def _exchange(source: Path, databases: Path, backup: Path, about: Mapping[str, Any], ops: FileOperations) -> None:
+def _swap(source: Path, databases: Path, backup: Path, about: Mapping[str, Any], ops: FileOperations) -> None:
     try:
         _back_up(databases, backup, about, ops)
         journal = {
@@ -364,7 +365,7 @@ def _exchange(source: Path, databases: Path, backup: Path, about: Mapping[str, A
     except (OSError, PlexDatabaseError) as error:
         outcome = recover(databases)
         if outcome == "clean":
-            _discard(backup, ops)  # it did not come to an exchange
+            _discard(backup, ops)  # it did not come to a swap
         if isinstance(error, PlexDatabaseError):
             raise
         words = "the new pair is in place nevertheless" if outcome == "finished" else "the old pair is in place"
@@ -401,7 +402,7 @@ def _back_up(databases: Path, backup: Path, about: Mapping[str, Any], ops: FileO
 
 
 def _put_back_logs(backup: Path, databases: Path, files: Mapping[str, Any], ops: FileOperations) -> None:
-    """A -wal that was not empty belongs to the database it lay beside: it went into the backup before the exchange."""
+    """A -wal that was not empty belongs to the database it lay beside: it went into the backup before the swap."""
     for name in NAMES:
         for suffix in SIDE_SUFFIXES:
             saved, place = backup / f"{name}{suffix}", databases / f"{name}{suffix}"
@@ -447,7 +448,7 @@ def _require_no_pending(databases: Path) -> None:
 def _require_one_file_system(incoming: Path, databases: Path) -> None:
     if incoming.stat().st_dev != databases.stat().st_dev:
         raise PlexDatabaseError(
-            f"{incoming} and {databases} are on different file systems, so the exchange could not be atomic: "
+            f"{incoming} and {databases} are on different file systems, so the swap could not be atomic: "
             "put the work folder on the file system of Plex's databases."
         )
 

@@ -1,10 +1,11 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Watch plex_analyze to its end; the work is in module_utils/edge_watch.py, the options in library/plex_analyze.py."""
+"""Watch plex_analyze to its end; the work is in plugins/plugin_utils/watched_action.py, the options in
+library/plex_analyze.py."""
 
 from __future__ import annotations
 
-from ansible_collections.plexburst.core.plugins.module_utils.edge_watch import WatchedAction
+from ansible_collections.plexburst.core.plugins.plugin_utils.watched_action import WatchedAction
 
 
 class ActionModule(WatchedAction):

@@ -12,16 +12,16 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.plexburst.core.plugins.module_utils.edge_line import first_line, move, reconnect
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.bundles.parcel import PARCELS
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.artwork.archive import ARCHIVES
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.delta.delta import Delta
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import sha256_of
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.patch import Patch
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.patch_transfer import PATCHES, Carrier, Cut
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair.files import sha256_of
+from ansible_collections.plexburst.core.plugins.module_utils.transfer.carrier import DELTAS, Carrier, Cut
+from ansible_collections.plexburst.core.plugins.plugin_utils.connection_files import first_line, move, reconnect
 
 KINDS = {
-    "database": (PATCHES, "plexburst.core.plex_db_patch", "patch"),
-    "bundles": (PARCELS, "plexburst.core.plex_bundles", "parcel"),
+    "database": (DELTAS, "plexburst.core.plex_db_delta", "delta"),
+    "artwork": (ARCHIVES, "plexburst.core.plex_artwork", "archive"),
 }
 """By what travels: the kind of folder, the module that knows it on the host, and that module's name for the folder."""
 
@@ -38,23 +38,23 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         super().run(tmp, task_vars)
         _spec, arguments = self.validate_argument_spec(
             argument_spec={
-                "direction": {"type": "str", "required": True, "choices": ["bring", "send"]},
-                "patch": {"type": "path", "required": True},
+                "direction": {"type": "str", "required": True, "choices": ["download", "upload"]},
+                "delta": {"type": "path", "required": True},
                 "remote": {"type": "str", "required": True},
                 "description_sha256": {"type": "str", "default": ""},
                 "patience": {"type": "float", "default": 600.0},
-                "what": {"type": "str", "choices": ["database", "bundles"], "default": "database"},
+                "what": {"type": "str", "choices": ["database", "artwork"], "default": "database"},
                 "owner": {"type": "str", "default": ""},
             }
         )
         self._vars = task_vars or {}
         if self._task.check_mode:
             return {"changed": True, "skipped": True, "msg": "A delta is not transferred in check mode."}
-        self._local = Path(arguments["patch"])
+        self._local = Path(arguments["delta"])
         self._remote = self._remote_expand_user(arguments["remote"])
         self._kind, self._module, self._folder = KINDS[arguments["what"]]
-        self._owner = {"owner": arguments["owner"]} if arguments["what"] == "bundles" else {}
-        bring = arguments["direction"] == "bring"
+        self._owner = {"owner": arguments["owner"]} if arguments["what"] == "artwork" else {}
+        bring = arguments["direction"] == "download"
         host = str(self._vars.get("inventory_hostname", "host"))
         carrier = Carrier(
             move=self._bring if bring else self._send,
@@ -77,7 +77,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         return {
             "changed": carrier.done.bytes > 0,
             **carrier.done.plain(),
-            **({"whole": carried.whole, "manifest": dict(carried.manifest)} if isinstance(carried, Patch) else {}),
+            **({"whole": carried.whole, "manifest": dict(carried.manifest)} if isinstance(carried, Delta) else {}),
         }
 
     def _bring(self, name: str) -> None:
@@ -88,7 +88,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
 
     def _present(self) -> Sequence[str] | None:
         """Return the parts that the host has; None when its description is missing or different."""
-        arguments = {"state": "known", self._folder: self._remote, **self._owner}
+        arguments = {"state": "inspected", self._folder: self._remote, **self._owner}
         try:
             answer = self._execute_module(module_name=self._module, module_args=arguments, task_vars=self._vars)
         except AnsibleConnectionFailure as error:

@@ -14,7 +14,7 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.plexburst.core.plugins.module_utils import edge_line
+from ansible_collections.plexburst.core.plugins.plugin_utils import connection_files
 
 MODULE = "plexburst.core.plex_home_job"
 STEPS = {
@@ -150,7 +150,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                 found = {"unreachable": True, "msg": str(error)}
             if not found.get("unreachable"):
                 return dict(found)
-            edge_line.reconnect(self._connection)
+            connection_files.reconnect(self._connection)
             words = (str(found.get("msg", "")).splitlines() or ["no message"])[0][:200]
             if not since:
                 since = time.monotonic()

@@ -1,6 +1,7 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Watch plex_scan to its end; the loop is in module_utils/edge_watch.py, the options in library/plex_scan.py."""
+"""Watch plex_scan to its end; the loop is in plugins/plugin_utils/watched_action.py, the options in
+library/plex_scan.py."""
 
 from __future__ import annotations
 
@@ -11,10 +12,9 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
-from ansible_collections.plexburst.core.plugins.module_utils import watch
-from ansible_collections.plexburst.core.plugins.module_utils.edge_watch import WatchedAction
-from ansible_collections.plexburst.core.plugins.module_utils.plex import profiles, verdict
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe.sample import Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch import profiles, verdict, watcher
+from ansible_collections.plexburst.core.plugins.plugin_utils.watched_action import WatchedAction
 
 SHOWN = 200
 
@@ -33,7 +33,7 @@ class ActionModule(WatchedAction):
             return {
                 "failed": True,
                 "msg": f"expected_file {self._task.args['expected_file']} cannot be used: {error}. Expected the audit "
-                "of plex_db_paths, or a JSON object of lists of files by title or id of the library.",
+                "of plex_db_path_audit, or a JSON object of lists of files by title or id of the library.",
             }
         return super().run(tmp, task_vars)
 
@@ -62,9 +62,9 @@ class ActionModule(WatchedAction):
         plan: dict[str, Any],
         profile: profiles.Profile,
         result: dict[str, Any],
-        outcome: watch.Outcome,
+        outcome: watcher.Outcome,
         recent: list[Sample],
-    ) -> tuple[watch.Outcome, list[Sample]]:
+    ) -> tuple[watcher.Outcome, list[Sample]]:
         """Scan missing files by path, then with force; a step that cannot start is reported as its failure."""
         section = result["section"]
         files = self._expected.get(str(section["id"])) or self._expected.get(section["title"])
@@ -115,7 +115,7 @@ class ActionModule(WatchedAction):
 
     def _more(
         self, step: str, plan: dict[str, Any], profile: profiles.Profile, recent: list[Sample], missing: int
-    ) -> tuple[watch.Outcome | None, list[Sample], str]:
+    ) -> tuple[watcher.Outcome | None, list[Sample], str]:
         """Run and watch one further scan; returns the problem if it could not be started.
 
         A scan of a few folders may end before it is seen, so missing activity is not a failure; the files are checked.

@@ -1,6 +1,7 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Watch plex_sonic to its end; the loop is in module_utils/edge_watch.py, the options in library/plex_sonic.py."""
+"""Watch plex_sonic to its end; the loop is in plugins/plugin_utils/watched_action.py, the options in
+library/plex_sonic.py."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
-from ansible_collections.plexburst.core.plugins.module_utils import watch
-from ansible_collections.plexburst.core.plugins.module_utils.edge_watch import WatchedAction
-from ansible_collections.plexburst.core.plugins.module_utils.plex import profiles, sonic, verdict
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex import sonic
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe.sample import Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch import profiles, verdict, watcher
+from ansible_collections.plexburst.core.plugins.plugin_utils.watched_action import WatchedAction
 
 SHOWN = 200
 ANOTHER_WAY = ("not_started", "no_progress", "queue_empty_incomplete")
@@ -51,9 +52,9 @@ class ActionModule(WatchedAction):
         plan: dict[str, Any],
         profile: profiles.Profile,
         result: dict[str, Any],
-        outcome: watch.Outcome,
+        outcome: watcher.Outcome,
         recent: list[Sample],
-    ) -> tuple[watch.Outcome, list[Sample]]:
+    ) -> tuple[watcher.Outcome, list[Sample]]:
         """Try the other ways once each; then, with the option, the failed tracks again."""
         ways: list[dict[str, Any]] = [self._told(sonic.BUTLER, outcome)]
         result["ways"] = ways
@@ -74,7 +75,7 @@ class ActionModule(WatchedAction):
 
     def _again(
         self, way: str, profile: profiles.Profile, recent: list[Sample], ways: list[dict[str, Any]]
-    ) -> tuple[watch.Outcome | None, list[Sample]]:
+    ) -> tuple[watcher.Outcome | None, list[Sample]]:
         """Start in one way and watch; a way that cannot be started is reported and has no outcome."""
         started = self._module("way", way=way)
         if started.get("failed") or "watch" not in started:
@@ -89,9 +90,9 @@ class ActionModule(WatchedAction):
         plan: dict[str, Any],
         profile: profiles.Profile,
         result: dict[str, Any],
-        outcome: watch.Outcome,
+        outcome: watcher.Outcome,
         recent: list[Sample],
-    ) -> tuple[watch.Outcome, list[Sample]]:
+    ) -> tuple[watcher.Outcome, list[Sample]]:
         """Refresh the albums of the remaining tracks, wait for the end, and analyse again."""
         asked = self._module("retry")
         if asked.get("failed"):
@@ -103,7 +104,7 @@ class ActionModule(WatchedAction):
         result["retried"] = {"albums": asked["albums"], "gained": result["ways"][-1].get("gained", 0)}
         return later or outcome, recent
 
-    def _advice(self, outcome: watch.Outcome) -> str:
+    def _advice(self, outcome: watcher.Outcome) -> str:
         """Return advice for a stalled Sonic analysis, which need not block the other results."""
         if outcome.verdict.reason not in ANOTHER_WAY:
             return super()._advice(outcome)
@@ -113,7 +114,7 @@ class ActionModule(WatchedAction):
         )
 
     @staticmethod
-    def _told(way: str, outcome: watch.Outcome) -> dict[str, Any]:
+    def _told(way: str, outcome: watcher.Outcome) -> dict[str, Any]:
         """One tried way for the result."""
         last = None if outcome.last is None else outcome.last.counters
         gained = 0 if last is None or outcome.task.before is None else last.sonic_done - outcome.task.before.sonic_done
@@ -124,7 +125,7 @@ class ActionModule(WatchedAction):
         Display().display(f"[{self._task_host()}] sonic {plan['title']}: {words}")
 
     def _result(
-        self, result: dict[str, Any], outcome: watch.Outcome, finished: dict[str, Any], profile: profiles.Profile
+        self, result: dict[str, Any], outcome: watcher.Outcome, finished: dict[str, Any], profile: profiles.Profile
     ) -> dict[str, Any]:
         """The numbers of summary.json. A few failed tracks, listed, do not fail the task; the verdict names them."""
         merged = {**result, **{key: value for key, value in finished.items() if key not in ("invocation", "after")}}

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.plexburst.core.plugins.module_utils.settings import (
+from ansible_collections.plexburst.core.plugins.module_utils.run.settings import (
     SettingsError,
     given_names,
     load_spec,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.plexburst.core.plugins.module_utils.run_folder import (
+from ansible_collections.plexburst.core.plugins.module_utils.run.folder import (
     RunFolder,
     RunFolderError,
     acquire_lock,

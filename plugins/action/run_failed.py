@@ -10,10 +10,10 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.plexburst.core.plugins.module_utils.advice import advice_for
-from ansible_collections.plexburst.core.plugins.module_utils.masking import Masker, secrets_of
-from ansible_collections.plexburst.core.plugins.module_utils.run_failures import failure_message, plain_task_name
-from ansible_collections.plexburst.core.plugins.module_utils.run_folder import RunFolder, RunFolderError
+from ansible_collections.plexburst.core.plugins.module_utils.run.advice import advice_for
+from ansible_collections.plexburst.core.plugins.module_utils.run.failures import failure_message, plain_task_name
+from ansible_collections.plexburst.core.plugins.module_utils.run.folder import RunFolder, RunFolderError
+from ansible_collections.plexburst.core.plugins.module_utils.run.masking import Masker, secrets_of
 
 display = Display()
 

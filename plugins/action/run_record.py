@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.plexburst.core.plugins.module_utils.run_folder import RunFolder, RunFolderError
-from ansible_collections.plexburst.core.plugins.module_utils.run_summary import record_problems
+from ansible_collections.plexburst.core.plugins.module_utils.run.folder import RunFolder, RunFolderError
+from ansible_collections.plexburst.core.plugins.module_utils.run.summary import record_problems
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types

@@ -9,8 +9,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.plexburst.core.plugins.module_utils.run_folder import RunFolder, RunFolderError, utc_now
-from ansible_collections.plexburst.core.plugins.module_utils.run_summary import compose, headline, judge
+from ansible_collections.plexburst.core.plugins.module_utils.run.folder import RunFolder, RunFolderError, utc_now
+from ansible_collections.plexburst.core.plugins.module_utils.run.summary import compose, headline, judge
 
 display = Display()
 

@@ -39,23 +39,19 @@ from typing import Any
 from ansible import context
 from ansible.playbook.block import Block
 from ansible.plugins.callback import CallbackBase
-from ansible_collections.plexburst.core.plugins.module_utils.advice import advice_for
-from ansible_collections.plexburst.core.plugins.module_utils.edge_console import Console, Narrator, default_output
-from ansible_collections.plexburst.core.plugins.module_utils.masking import Masker, secrets_of
-from ansible_collections.plexburst.core.plugins.module_utils.run_failures import failure_message, plain_task_name
-from ansible_collections.plexburst.core.plugins.module_utils.run_folder import (
+from ansible_collections.plexburst.core.plugins.module_utils.run.advice import advice_for
+from ansible_collections.plexburst.core.plugins.module_utils.run.failures import failure_message, plain_task_name
+from ansible_collections.plexburst.core.plugins.module_utils.run.folder import (
     RunFolder,
     RunFolderError,
     release_lock,
     utc_now,
     write_private,
 )
-from ansible_collections.plexburst.core.plugins.module_utils.run_report import render_report
-from ansible_collections.plexburst.core.plugins.module_utils.run_summary import (
-    compose,
-    schema_problems,
-    this_time,
-)
+from ansible_collections.plexburst.core.plugins.module_utils.run.masking import Masker, secrets_of
+from ansible_collections.plexburst.core.plugins.module_utils.run.report import render_report
+from ansible_collections.plexburst.core.plugins.module_utils.run.summary import compose, schema_problems, this_time
+from ansible_collections.plexburst.core.plugins.plugin_utils.console import Console, Narrator, default_output
 
 BAD_OPTIONS = 5
 """ansible-playbook's exit code for invalid options."""

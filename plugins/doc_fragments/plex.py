@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Documentation shared by the modules that connect to a Plex server.
 
-The argument specs of these options are in module_utils/edge_plex.py; validate-modules compares both.
+The argument specs of these options are in module_utils/plex/module.py; validate-modules compares both.
 """
 
 from __future__ import annotations

@@ -11,29 +11,30 @@ from typing import Any
 
 from ansible import context
 from ansible.errors import AnsibleFilterError
-from ansible_collections.plexburst.core.plugins.module_utils import container_updates, rclone_conf, sizing
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import mapping, times
+from ansible_collections.plexburst.core.plugins.module_utils.host import container_updates, sizing
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.path_mapping import mapping, mtimes
+from ansible_collections.plexburst.core.plugins.module_utils.transfer import rclone_config
 
 
 def rclone_subset(text: str, remotes: list[str]) -> str:
     """Return the part of an rclone.conf for the named remotes; fails if it would not work on another machine."""
     try:
-        sections = rclone_conf.subset(rclone_conf.parse(text), remotes)
-    except rclone_conf.RcloneConfError as error:
+        sections = rclone_config.subset(rclone_config.parse(text), remotes)
+    except rclone_config.RcloneConfError as error:
         raise AnsibleFilterError(str(error)) from error
-    trouble = rclone_conf.problems(sections.values())
+    trouble = rclone_config.problems(sections.values())
     if trouble:
         raise AnsibleFilterError("The rclone.conf cannot be used on the indexer: " + " ".join(trouble))
-    text_of_subset: str = rclone_conf.render(sections.values())
+    text_of_subset: str = rclone_config.render(sections.values())
     return text_of_subset
 
 
 def rclone_mask(text: str, config: str) -> str:
     """Return a message of rclone with the configuration's secrets replaced by asterisks."""
     try:
-        masked: str = rclone_conf.mask(text, rclone_conf.parse(config).values())
-    except rclone_conf.RcloneConfError as error:
+        masked: str = rclone_config.mask(text, rclone_config.parse(config).values())
+    except rclone_config.RcloneConfError as error:
         raise AnsibleFilterError(str(error)) from error
     return masked
 
@@ -41,8 +42,8 @@ def rclone_mask(text: str, config: str) -> str:
 def rclone_result(json_log: str) -> dict[str, Any]:
     """Return the result of `rclone sync --use-json-log`: counts, errors, and whether anything changed."""
     try:
-        result = rclone_conf.copy_result(json_log)
-    except rclone_conf.RcloneConfError as error:
+        result = rclone_config.copy_result(json_log)
+    except rclone_config.RcloneConfError as error:
         raise AnsibleFilterError(str(error)) from error
     return {
         "transfers": result.transfers,
@@ -73,13 +74,13 @@ def rclone_failures(results: list[dict[str, Any]], config: str, expect: str = ""
         # the exit code shows whether the command failed.
         log = result.get("stderr") or ""
         if result.get("rc") != 0:
-            cause = rclone_conf.cause(log) or str(result.get("msg") or "no message").rstrip(".")
+            cause = rclone_config.cause(log) or str(result.get("msg") or "no message").rstrip(".")
             sentences.append(
                 f"rclone could not read {remote} (exit code {result.get('rc')}): {cause}. Check the keys, "
                 "endpoint and bucket of that remote in the rclone.conf, on the controller with `rclone lsd`."
             )
         elif (expect == "listing" and not (result.get("stdout") or "").strip()) or (
-            expect == "files" and rclone_conf.copy_result(log).seen == 0
+            expect == "files" and rclone_config.copy_result(log).seen == 0
         ):
             sentences.append(
                 f"{remote} is empty. Plex would treat all files of the library as deleted, so the run stops. "
@@ -105,7 +106,7 @@ def systemd_quote(value: Any) -> str:
 
 
 def rclone_parameters(memory_mb: int, cpus: int, disk_gb: int, mounts: int = 1) -> dict[str, int]:
-    """Parameters of each rclone mount of a machine (MiB, GiB); see module_utils/sizing.py."""
+    """Parameters of each rclone mount of a machine (MiB, GiB); see module_utils/host/sizing.py."""
     try:
         found: dict[str, int] = sizing.rclone_parameters(int(memory_mb), int(cpus), int(disk_gb), int(mounts)).as_dict()
     except sizing.SizingError as error:
@@ -114,7 +115,7 @@ def rclone_parameters(memory_mb: int, cpus: int, disk_gb: int, mounts: int = 1) 
 
 
 def container_limits(memory_mb: int, cpus: int, mounts: int = 1) -> dict[str, int]:
-    """Memory (MiB) and CPU limits of Plex's container that fit the machine; see module_utils/sizing.py."""
+    """Memory (MiB) and CPU limits of Plex's container that fit the machine; see module_utils/host/sizing.py."""
     try:
         found: dict[str, int] = sizing.container_limits(int(memory_mb), int(cpus), int(mounts)).as_dict()
     except sizing.SizingError as error:
@@ -209,15 +210,15 @@ def mapped_paths(paths: list[str], mappings: list[dict[str, str]]) -> list[str]:
 def times_verdict(
     sample: list[dict[str, Any]], home: dict[str, Any], indexer: dict[str, Any], indexer_names: list[str]
 ) -> dict[str, list[str]]:
-    """Do modification times agree? {problems, notes}, sentences each; see module_utils/plex_db/times.py.
+    """Do modification times agree? {problems, notes}, sentences each; see module_utils/plex_db/path_mapping/mtimes.py.
 
-    :param home: what plex_file_times found at home, by home's names.
+    :param home: what plex_file_mtimes found at home, by home's names.
     :param indexer: what it found on the indexer, by the indexer's names: `indexer_names`, in the order of the sample.
     """
     by_home = {
         entry["path"]: indexer[name] for entry, name in zip(sample, indexer_names, strict=True) if name in indexer
     }
-    verdict = times.judge(sample, home, by_home)
+    verdict = mtimes.judge(sample, home, by_home)
     return {"problems": verdict.problems, "notes": verdict.notes}
 
 

@@ -111,8 +111,8 @@ from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
 try:
-    from ansible_collections.plexburst.core.plugins.module_utils.scaleway import client, hosts
-    from ansible_collections.plexburst.core.plugins.module_utils.scaleway.records import ServerRecord
+    from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import client, hosts
+    from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway.records import ServerRecord
 
     IMPORT_ERROR: ImportError | None = None
 except ImportError as error:
@@ -122,7 +122,7 @@ ENDINGS = ("scaleway.yml", "scaleway.yaml", "scw.yml", "scw.yaml")
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: ignore[misc]  # ansible has no types
-    """The inventory plugin; what a host looks like is decided in ``module_utils/scaleway/hosts.py``."""
+    """The inventory plugin; what a host looks like is decided in ``module_utils/cloud/scaleway/hosts.py``."""
 
     NAME = "plexburst.core.scaleway"
 

@@ -7,16 +7,7 @@ from typing import Any
 
 from sandbox.httpd import Request, Response
 from sandbox.scaleway import catalogue, errors
-from sandbox.scaleway.app import (
-    App,
-    body_of,
-    comma_list,
-    has_tags,
-    instance_page,
-    modern_page,
-    tags_of,
-    uuid_of,
-)
+from sandbox.scaleway.app import App, body_of, comma_list, has_tags, instance_page, modern_page, tags_of, uuid_of
 from sandbox.scaleway.store import Record, iso
 
 _LOCAL = "/instance/v1/zones/{zone}/volumes"

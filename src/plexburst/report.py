@@ -21,13 +21,13 @@ from plexburst.collection import make_importable
 
 make_importable()
 
-from ansible_collections.plexburst.core.plugins.module_utils.run_folder import (  # noqa: E402
+from ansible_collections.plexburst.core.plugins.module_utils.run.folder import (  # noqa: E402
     RunFolder,
     RunFolderError,
     write_private,
 )
-from ansible_collections.plexburst.core.plugins.module_utils.run_report import render_report  # noqa: E402
-from ansible_collections.plexburst.core.plugins.module_utils.run_summary import SCHEMA, schema_problems  # noqa: E402
+from ansible_collections.plexburst.core.plugins.module_utils.run.report import render_report  # noqa: E402
+from ansible_collections.plexburst.core.plugins.module_utils.run.summary import SCHEMA, schema_problems  # noqa: E402
 
 __all__ = ["SCHEMA", "check_summary", "render_report", "schema_problems", "schema_text", "write_report"]
 

@@ -33,7 +33,7 @@ from plexburst.collection import PROJECT, make_importable
 
 make_importable()
 
-from ansible_collections.plexburst.core.plugins.module_utils.masking import Masker  # noqa: E402
+from ansible_collections.plexburst.core.plugins.module_utils.run.masking import Masker  # noqa: E402
 
 Event = dict[str, Any]
 """An event of ansible-runner; a progress line has ``event: verbose`` and the line in ``stdout``."""

@@ -12,7 +12,7 @@ from plexburst.collection import PROJECT, make_importable
 
 make_importable()
 
-from ansible_collections.plexburst.core.plugins.module_utils.settings import Setting, load_spec  # noqa: E402
+from ansible_collections.plexburst.core.plugins.module_utils.run.settings import Setting, load_spec  # noqa: E402
 
 BEGIN = "<!-- settings: made by python -m plexburst.settings_doc -->"
 END = "<!-- end of settings -->"

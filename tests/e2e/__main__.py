@@ -20,7 +20,7 @@ from types import FrameType
 from typing import IO
 
 from sandbox import processes
-from tests import frugal
+from tests import ansible_cache
 from tests.e2e import engine as engines
 from tests.e2e import host, images, leftovers, registry, rootfs
 
@@ -67,7 +67,7 @@ class Tier:
             ("TMPDIR", "tmp"),
             ("ANSIBLE_HOME", "ansible"),
             ("PYTHONPYCACHEPREFIX", "pycache"),
-            (frugal.VARIABLE, "packed"),
+            (ansible_cache.VARIABLE, "packed"),
         ):
             os.environ[variable] = str(self.run_dir / name)
         tempfile.tempdir = None

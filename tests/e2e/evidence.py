@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sandbox import home
 from sandbox.machines.container import ContainerMachine
 from tests.e2e.world import World
-from tests.sandbox.evidence import HomeState
+from tests.playbooks.evidence import HomeState
 
 # What any machine changes by itself while it runs: logs, caches, the journal, apt's lists, and Ansible's own visit.
 _RESTLESS = (

@@ -97,8 +97,8 @@ def _machine(engine: Engine, context: Path, image: str, target: str, recipe: str
 def _context(folder: Path, suite: str, wheels: Path) -> str:
     """Write the build context; returns a hash of all of it."""
     shutil.copytree(Path(__file__).with_name("machine"), folder)
-    defaults = yaml.safe_load((REPO / "roles/plex_index/defaults/main.yml").read_text(encoding="utf-8"))
-    host.wheels(list(defaults["plex_index_packages"]), wheels)
+    defaults = yaml.safe_load((REPO / "roles/plex_indexing/defaults/main.yml").read_text(encoding="utf-8"))
+    host.wheels(list(defaults["plex_indexing_packages"]), wheels)
     shutil.copytree(wheels, folder / "context" / "wheels")
     etc = {
         "apt/sources.list": "\n".join(host.sources()) + "\n",

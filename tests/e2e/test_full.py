@@ -12,7 +12,7 @@ from tests.e2e.conftest import lived_in
 from tests.e2e.engine import Engine
 from tests.e2e.evidence import Footprint, changed_at_home, files, files_of_remote
 from tests.e2e.world import MEMORY_MB, VOLUME_GB, World
-from tests.sandbox.evidence import HomeState
+from tests.playbooks.evidence import HomeState
 
 pytestmark = pytest.mark.e2e
 LEAVING = Path(__file__).with_name("playbooks") / "leaving.yml"

@@ -10,7 +10,7 @@ from tests.e2e import homes
 from tests.e2e.conftest import lived_in
 from tests.e2e.engine import Engine
 from tests.e2e.world import World
-from tests.sandbox.evidence import HomeState
+from tests.playbooks.evidence import HomeState
 
 pytestmark = pytest.mark.e2e
 

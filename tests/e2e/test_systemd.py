@@ -11,7 +11,7 @@ from tests.e2e.conftest import lived_in
 from tests.e2e.engine import Engine
 from tests.e2e.evidence import changed_at_home, files_of_remote
 from tests.e2e.world import World
-from tests.sandbox.evidence import HomeState
+from tests.playbooks.evidence import HomeState
 
 pytestmark = pytest.mark.e2e
 

@@ -33,7 +33,7 @@ from sandbox.machines.container import ContainerMachine, Platform
 from sandbox.media import Sizes
 from sandbox.scaleway import settings as scaleway
 from sandbox.scaleway.containers import PLATFORM
-from tests import frugal
+from tests import ansible_cache
 from tests.e2e import rootfs
 from tests.e2e.engine import NETWORK, Engine
 from tests.e2e.host import E2EError, run
@@ -310,8 +310,8 @@ class World:
         for name in ("host_home", "id_home"):
             run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"e2e {name}", "-f", str(ssh / name))
         public = (ssh / "host_home.pub").read_text(encoding="utf-8").split()
-        lent = f"{self.engine.block}.0.{100 + self.number}"
-        write(ssh / "known_hosts", f"{self.home.address},{lent} {public[0]} {public[1]}\n")
+        existing = f"{self.engine.block}.0.{100 + self.number}"
+        write(ssh / "known_hosts", f"{self.home.address},{existing} {public[0]} {public[1]}\n")
 
     def _write_cloud_config(self, cloud: scaleway.Settings) -> None:
         values = {
@@ -344,13 +344,13 @@ class World:
                 raise E2EError(f"expected {name} to answer at {self._url(name)}, found silence; its log:\n{tail(log)}")
             time.sleep(0.1)
 
-    def _write_inventory(self, lent: str = "") -> None:
+    def _write_inventory(self, existing: str = "") -> None:
         repository, _, version = self.images["official"].rpartition(":")
         who = {"ansible_host": self.home.address, "ansible_user": home.USER, "ansible_become": True}
-        if lent:
+        if existing:
             who = {"ansible_host": f"{self.engine.block}.0.{100 + self.number}", "ansible_user": "root"}
-        group = {"hosts": {lent or "zimaboard": None}}
-        hosts = {"all": {"children": {"plex_cloud": group} if lent else {"plex_home": group, "plex_cloud": {}}}}
+        group = {"hosts": {existing or "zimaboard": None}}
+        hosts = {"all": {"children": {"plex_cloud": group} if existing else {"plex_home": group, "plex_cloud": {}}}}
         connection = {
             **who,
             "ansible_ssh_private_key_file": str(self.layout.ssh / "id_home"),
@@ -382,7 +382,7 @@ class World:
         for name, values in (
             ("hosts.yml", hosts),
             ("group_vars/all/e2e.yml", settings),
-            (f"group_vars/{'plex_cloud' if lent else 'plex_home'}/connection.yml", connection),
+            (f"group_vars/{'plex_cloud' if existing else 'plex_home'}/connection.yml", connection),
         ):
             path = self.inventory / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -401,7 +401,7 @@ class Playing:
         self._before = self._latest()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SCW_")}
         environment |= {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"}
-        environment |= {**frugal.environment(bytecode=True), **variables}
+        environment |= {**ansible_cache.environment(bytecode=True), **variables}
         with self._path.open("wb") as output:
             self.process = subprocess.Popen(
                 command, cwd="/", env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT

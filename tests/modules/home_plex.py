@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 from ansible_collections.plexburst.core.plugins.module_utils.home_job import launch, record
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import pair, snapshot
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import pair, snapshot
 
 from tests.modules.plex_simulator import free_port
 from tests.unit.plex_db import building

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import presence, reader
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import reader
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.path_mapping import presence
 
 from tests.modules.runner import run_module
 from tests.unit.plex_db import building
@@ -91,15 +92,15 @@ def test_the_audit_writes_its_lists_and_returns_counts(home: Path, tmp_path: Pat
         "rclone_config": str(tmp_path / "rclone.conf"),
         "dest": str(tmp_path / "audit.json"),
     }
-    assert not run_module("plex_db_paths", arguments, check=True)["failed"]
+    assert not run_module("plex_db_path_audit", arguments, check=True)["failed"]
     assert not (tmp_path / "listing.jsonl").exists()
-    result = run_module("plex_db_paths", arguments)
+    result = run_module("plex_db_path_audit", arguments)
     assert result["totals"]["new"] == 2
     assert result["totals"]["missing"] == 2
     assert result["nothing_to_do"] is False
     assert (tmp_path / "audit.json").stat().st_mode & 0o777 == 0o600
     assert json.loads((tmp_path / "audit.json").read_text())["sections"][0]["missing"] == ["/Media/Music/A/B/0001.flac"]
-    limited = run_module("plex_db_paths", {**arguments, "max_missing_percent": 5})
+    limited = run_module("plex_db_path_audit", {**arguments, "max_missing_percent": 5})
     assert limited["failed"]
     assert "more than the limit" in limited["msg"]
 
@@ -113,7 +114,7 @@ def test_installing_is_idempotent_and_can_be_taken_back(home: Path, tmp_path: Pa
     again = run_module("plex_db_install", arguments)
     assert (again["changed"], again["backup"]) == (False, first["backup"])
     common = {"databases_dir": str(home), "backups_dir": arguments["backups_dir"]}
-    assert run_module("plex_db_install", {**common, "state": "sealed"})["changed"]
+    assert run_module("plex_db_install", {**common, "state": "checksummed"})["changed"]
     assert run_module("plex_db_install", {**common, "state": "rolled_back"})["changed"]
     verified = {**common, "state": "verified", "manifest": str(tmp_path / "base" / "manifest.json")}
     assert not run_module("plex_db_install", verified)["failed"]
@@ -158,7 +159,7 @@ def renamed(home: Path, tmp_path: Path) -> dict[str, Any]:
 
 
 def test_the_audit_proposes_what_it_then_accepts(renamed: dict[str, Any], tmp_path: Path) -> None:
-    told = run_module("plex_db_paths", {**renamed, "times_sample": 2}, check=True)
+    told = run_module("plex_db_path_audit", {**renamed, "times_sample": 2}, check=True)
     assert not told["failed"], told
     assert [(entry["from"], entry["to"], entry["files"], entry["sure"]) for entry in told["proposals"]] == [
         (*MOVED.values(), 10, "certain")
@@ -166,14 +167,14 @@ def test_the_audit_proposes_what_it_then_accepts(renamed: dict[str, Any], tmp_pa
     accepted = yaml.safe_load(told["proposals_yaml"])["plexburst_path_mappings"]
     assert accepted == [MOVED]
     assert [entry["title"] for entry in told["sample"]] == ["Music", "Music", "Movies"]
-    again = run_module("plex_db_paths", {**renamed, "mappings": accepted, "dest": str(tmp_path / "audit.json")})
+    again = run_module("plex_db_path_audit", {**renamed, "mappings": accepted, "dest": str(tmp_path / "audit.json")})
     assert (again["totals"]["missing"], again["totals"]["new"], again["proposals"]) == (0, 0, [])
     assert again["mapped"] == {MOVED["from"]: 10}
     assert again["nothing_to_do"] is False
 
 
 def test_too_much_missing_stops_with_the_mappings_to_accept(renamed: dict[str, Any]) -> None:
-    refused = run_module("plex_db_paths", {**renamed, "max_missing_percent": 25})
+    refused = run_module("plex_db_path_audit", {**renamed, "max_missing_percent": 25})
     assert refused["failed"]
     assert "more than the limit of 25 %" in refused["msg"]
     assert "plexburst_path_mappings:\n" in refused["msg"]
@@ -185,7 +186,7 @@ def test_a_section_that_is_gone_is_too_much_in_a_library_that_is_not(home: Path,
     building.write(home / building.LIBRARY, *extra, *building_section(3, "Kids", 12))
     remote = [f"/Media/Music/A/B/{number:04d}.flac" for number in range(1, 11)]
     remote += [f"/Media/Music/C/{number}.flac" for number in range(100, 200)]
-    refused = run_module("plex_db_paths", {**pair_with(home, tmp_path, remote), "max_missing_percent": 25})
+    refused = run_module("plex_db_path_audit", {**pair_with(home, tmp_path, remote), "max_missing_percent": 25})
     assert refused["failed"]
     assert "12 files (100.0 %) of section 'Kids'" in refused["msg"]
     assert "of the library" not in refused["msg"]
@@ -202,7 +203,7 @@ def building_section(number: int, title: str, tracks: int) -> list[tuple[Any, ..
 
 def test_a_mapping_that_leads_away_from_files_that_are_there_is_refused(home: Path, tmp_path: Path) -> None:
     remote = [f"/Media/Music/A/B/{number:04d}.flac" for number in range(1, 11)]
-    refused = run_module("plex_db_paths", {**pair_with(home, tmp_path, remote), "mappings": [MOVED]})
+    refused = run_module("plex_db_path_audit", {**pair_with(home, tmp_path, remote), "mappings": [MOVED]})
     assert refused["failed"]
     assert "lead away from 10 files" in refused["msg"]
 
@@ -210,7 +211,7 @@ def test_a_mapping_that_leads_away_from_files_that_are_there_is_refused(home: Pa
 def test_the_indexers_list_has_the_indexers_names(renamed: dict[str, Any], tmp_path: Path) -> None:
     names = [{"from": "/Media/Music", "to": "/srv/music"}]
     lists = {"dest": str(tmp_path / "a.json"), "indexer_dest": str(tmp_path / "b.json")}
-    run_module("plex_db_paths", {**renamed, "indexer_mappings": names, **lists})
+    run_module("plex_db_path_audit", {**renamed, "indexer_mappings": names, **lists})
     held = [json.loads((tmp_path / name).read_text())["sections"][0] for name in ("a.json", "b.json")]
     assert held[0]["new"][0] == "/Media/Music/Z 100%/B/0001.flac"
     assert held[1]["new"][0] == "/srv/music/Z 100%/B/0001.flac"
@@ -220,18 +221,18 @@ def test_the_indexers_list_has_the_indexers_names(renamed: dict[str, Any], tmp_p
 def test_a_library_is_mapped_and_brought_back(home: Path, tmp_path: Path) -> None:
     arguments = {"dir": str(home), "mappings": [MOVED], "journal": str(tmp_path / "journal")}
     before = (home / building.LIBRARY).read_bytes()
-    told = run_module("plex_db_remap", arguments, check=True)
+    told = run_module("plex_db_path_mapping", arguments, check=True)
     assert (told["changed"], told["counts"]) == (True, {"media_parts": 10})
     assert (home / building.LIBRARY).read_bytes() == before
     assert not (tmp_path / "journal").exists()
-    done = run_module("plex_db_remap", arguments)
+    done = run_module("plex_db_path_mapping", arguments)
     assert (done["changed"], done["counts"], done["used"]) == (True, told["counts"], {MOVED["from"]: 10})
     assert (tmp_path / "journal").stat().st_mode & 0o777 == 0o600
-    assert run_module("plex_db_remap", arguments)["changed"] is False
+    assert run_module("plex_db_path_mapping", arguments)["changed"] is False
     back = {"dir": str(home), "state": "reverted", "journal": str(tmp_path / "journal")}
-    assert run_module("plex_db_remap", back)["changed"] is True
-    assert run_module("plex_db_remap", back)["changed"] is False
-    never = run_module("plex_db_remap", {**back, "journal": str(tmp_path / "other")})
+    assert run_module("plex_db_path_mapping", back)["changed"] is True
+    assert run_module("plex_db_path_mapping", back)["changed"] is False
+    never = run_module("plex_db_path_mapping", {**back, "journal": str(tmp_path / "other")})
     assert never["failed"]
     assert "Expected the journal" in never["msg"]
 
@@ -240,7 +241,7 @@ def test_file_times_are_seen_through_plexs_names(tmp_path: Path) -> None:
     (tmp_path / "a.flac").write_text("12345")
     os.utime(tmp_path / "a.flac", (1_700_000_000, 1_700_000_000))
     arguments = {"files": ["/Media/a.flac", "/Media/b.flac"], "path_map": [{"path": "/Media", "host": str(tmp_path)}]}
-    seen = run_module("plex_file_times", arguments, check=True)
+    seen = run_module("plex_file_mtimes", arguments, check=True)
     assert seen["files"] == {"/Media/a.flac": {"mtime": 1_700_000_000.0, "size": 5}}
     assert seen["seen"] is True
 
@@ -261,15 +262,15 @@ def test_what_only_home_has_is_told_from_what_is_gone_from_the_audit_to_the_merg
     (tmp_path / "listing").write_text("".join(json.dumps(line) + "\n" for line in held))
     arguments = place(home, tmp_path)
     audit = {"dir": arguments["base_dir"], "listing": str(tmp_path / "listing"), "dest": str(tmp_path / "audit.json")}
-    missing = run_module("plex_db_paths", audit, check=True)
+    missing = run_module("plex_db_path_audit", audit, check=True)
     assert (missing["totals"]["missing"], sorted(missing["roots"])) == (2, ["/Media/Movies", "/Media/Music"])
     looked = {"packed": missing["missing_packed"], "roots": missing["roots"], "path_map": view}
     found = run_module("plex_file_presence", {**looked, "user_of": str(home / building.LIBRARY)}, check=True)
     assert (found["present"], found["absent"], found["unknown"], found["examples"]) == (1, 1, 0, [track])
     told = {"at_home_packed": found["present_packed"], "unknown_packed": found["unknown_packed"]}
-    judged = run_module("plex_db_paths", {**audit, **told})
+    judged = run_module("plex_db_path_audit", {**audit, **told})
     assert [(entry["missing"], entry["at_home"]) for entry in judged["sections"]] == [(1, 1), (1, 0)]
-    refused = run_module("plex_db_paths", {**audit, **told, "max_home_only_percent": 5})
+    refused = run_module("plex_db_path_audit", {**audit, **told, "max_home_only_percent": 5})
     assert "plexburst_max_home_only_percent" in refused["msg"]
     assert track in refused["msg"]
 
@@ -365,7 +366,7 @@ def test_what_home_did_is_merged_while_plex_runs_and_then_installed(home: Path, 
 
 
 def test_ids_are_raised_once_and_only_while_no_plex_runs(home: Path) -> None:
-    raised = {"state": "raised", "databases_dir": str(home)}
+    raised = {"state": "ids_reserved", "databases_dir": str(home)}
     assert run_module("plex_db_merge", raised, check=True)["changed"]
     assert run_module("plex_db_merge", raised)["changed"]
     assert not run_module("plex_db_merge", raised)["changed"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import manifest, pair, snapshot
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import manifest, pair, snapshot
 
 from tests.modules.runner import run_module
 from tests.unit.plex_db import building

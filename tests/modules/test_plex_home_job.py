@@ -18,7 +18,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.home_job import lau
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db import install
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
 
-from tests import frugal
+from tests import ansible_cache
 from tests.modules.home_plex import Home, wait
 from tests.modules.runner import run_module
 from tests.unit.plex_db import building
@@ -336,7 +336,7 @@ def test_the_task_settles_waits_tells_and_never_calls_a_lost_line_a_failure(home
         cwd="/",
         env={
             **os.environ,
-            **frugal.environment(),
+            **ansible_cache.environment(),
             "ANSIBLE_COLLECTIONS_PATH": str(building.REPO / "collections"),
             "ANSIBLE_HOME": str(home.root / ".ansible"),
         },

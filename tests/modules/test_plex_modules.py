@@ -246,7 +246,7 @@ def test_a_scan_is_refused_on_an_empty_mountpoint(fresh: Simulator) -> None:
     result = run_module("plex_scan", {**place, "section": "Movies", "step": "start"})
     assert result["failed"]
     assert "deleted" in result["msg"]
-    assert result["error"] == "GuardRefused"
+    assert result["error"] == "PreconditionRefused"
 
 
 def test_an_unknown_section_is_named_with_what_there_is(claimed: Simulator) -> None:

@@ -18,11 +18,12 @@ from xml.etree import ElementTree
 
 import pytest
 import requests
-from ansible_collections.plexburst.core.plugins.module_utils.plex import counters
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import checkpoint, patch_chain
-from ansible_collections.plexburst.core.plugins.module_utils.run_folder import RunFolder
+from ansible_collections.plexburst.core.plugins.module_utils.checkpoint import format as checkpoint_format
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe import counters
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.delta import chain
+from ansible_collections.plexburst.core.plugins.module_utils.run.folder import RunFolder
 
-from tests import frugal
+from tests import ansible_cache
 from tests.modules.plex_simulator import ROOT, Simulator, make_template, simulator
 from tests.modules.runner import run_module
 
@@ -96,7 +97,7 @@ def play(plex: Simulator, tasks: list[dict[str, Any]], *, check: bool = False) -
         cwd="/",
         env={
             **os.environ,
-            **frugal.environment(),
+            **ansible_cache.environment(),
             "ANSIBLE_COLLECTIONS_PATH": str(REPO / "collections"),
             "ANSIBLE_HOME": str(folder / ".ansible"),
         },
@@ -242,7 +243,7 @@ def test_an_expected_file_that_is_none_is_refused_before_anything_starts(still: 
     wrong.write_text("[1, 2]")
     _, _, (result,) = play(still, [watched(still, "plex_scan", section="Movies", expected_file=str(wrong))])
     assert result["failed"]
-    assert "plex_db_paths" in result["msg"]
+    assert "plex_db_path_audit" in result["msg"]
 
 
 def test_what_is_analysed_is_read_before_and_counted(plex: Simulator) -> None:
@@ -292,17 +293,17 @@ def section_id(plex: Simulator, title: str) -> int:
 
 
 def role(plex: Simulator, **more: Any) -> dict[str, Any]:
-    """The role plex_index on that server."""
+    """The role plex_indexing on that server."""
     place = plex.place()
     return {
-        "plex_index_base_url": place["base_url"],
-        "plex_index_preferences": place["preferences_file"],
-        "plex_index_database_dir": place["database_dir"],
-        "plex_index_scope": place["scope"],
-        "plex_index_path_map": place["path_map"],
-        "plex_index_python": sys.executable,
-        "plex_index_profile": "sandbox",
-        "plex_index_previous_file": str(plex.folder / "previous.json"),
+        "plex_indexing_base_url": place["base_url"],
+        "plex_indexing_preferences": place["preferences_file"],
+        "plex_indexing_database_dir": place["database_dir"],
+        "plex_indexing_scope": place["scope"],
+        "plex_indexing_path_map": place["path_map"],
+        "plex_indexing_python": sys.executable,
+        "plex_indexing_profile": "sandbox",
+        "plex_indexing_previous_file": str(plex.folder / "previous.json"),
         **more,
     }
 
@@ -311,7 +312,7 @@ def included(tasks_from: str, variables: dict[str, Any]) -> dict[str, Any]:
     """An include_role task."""
     return {
         "name": f"Role {tasks_from}",
-        "ansible.builtin.include_role": {"name": "plexburst.core.plex_index", "tasks_from": tasks_from},
+        "ansible.builtin.include_role": {"name": "plexburst.core.plex_indexing", "tasks_from": tasks_from},
         "vars": variables,
     }
 
@@ -329,15 +330,15 @@ def everything(plex: Simulator) -> dict[str, str]:
 
 
 def test_every_preference_is_as_before_after_success_and_after_a_failure(plex: Simulator) -> None:
-    # A server of the user's own (provider none), with values of his own.
+    # A server of the user's own (provider existing), with values of his own.
     own = {"MusicAnalysisBehavior": "never", "autoEmptyTrash": True, "ButlerStartHour": 3, "GdmEnabled": True}
     run_module("plex_preferences", {**plex.connection(), "settings": own})
     before = everything(plex)
-    films = {"plex_index_sections": ["Movies"], "plex_index_skip_analysis": True}
+    films = {"plex_indexing_sections": ["Movies"], "plex_indexing_skip_analysis": True}
     code, output, _ = play(
         plex,
         [
-            included("main", role(plex, plex_index_expected_files={"Movies": []}, **films)),
+            included("main", role(plex, plex_indexing_expected_files={"Movies": []}, **films)),
             included("restore", role(plex)),
         ],
     )
@@ -348,7 +349,7 @@ def test_every_preference_is_as_before_after_success_and_after_a_failure(plex: S
     plex.faults(sonic_stuck=True)
     hasty = {"named_after": 1, "stall_after": 2, "restarts": 0, "start_within": 2}
     broken = role(
-        plex, plex_index_sections=["Music"], plex_index_profile_overrides=hasty, plex_index_skip_analysis=True
+        plex, plex_indexing_sections=["Music"], plex_indexing_profile_overrides=hasty, plex_indexing_skip_analysis=True
     )
     code, output, _ = play(plex, [included("main", broken)])
     plex.faults()
@@ -378,20 +379,20 @@ def test_a_mount_that_died_is_mounted_again_and_the_scan_repeated(plex: Simulato
     killer.start()
     variables = role(
         plex,
-        plex_index_sections=["Music"],
-        plex_index_skip_sonic=True,
-        plex_index_skip_analysis=True,
-        plex_index_run_dir=str(plex.folder),
-        plex_index_remount_tasks=str(back),
-        plex_index_profile_overrides={"quiet_for": 3, "mount_dead_after": 0.5},
+        plex_indexing_sections=["Music"],
+        plex_indexing_skip_sonic=True,
+        plex_indexing_skip_analysis=True,
+        plex_indexing_run_dir=str(plex.folder),
+        plex_indexing_remount_tasks=str(back),
+        plex_indexing_profile_overrides={"quiet_for": 3, "mount_dead_after": 0.5},
     )
-    facts = {"ansible.builtin.debug": {"var": "plex_index_sections_result"}, "register": "out"}
+    facts = {"ansible.builtin.debug": {"var": "plex_indexing_sections_result"}, "register": "out"}
     done, output, (result,) = play(plex, [included("main", variables), {"name": "Show", **facts}])
     killer.join(timeout=10)
     assert done == 0, output
     assert "Repeat the step for Music" in output, output
     assert "no worker of Plex runs any more" in output
-    (music,) = result["plex_index_sections_result"]
+    (music,) = result["plex_indexing_sections_result"]
     assert music["items_after"] >= music["items_before"]
 
 
@@ -426,13 +427,13 @@ def test_what_was_reached_is_brought_to_safety_between_two_steps(plex: Simulator
     assert code == 0, output
     assert not any(result["failed"] for result in results), output
     assert "[indexer] checkpoint 1: " in output
-    made = [checkpoint.load(folder) for folder in checkpoint.folders(place)]
+    made = [checkpoint_format.load(folder) for folder in checkpoint_format.folders(place)]
     assert made, output
     assert made[0].about == {"machine_identifier": "home"}
-    patch_chain.apply(checkpoint.chain(made, made[-1], base["files"]), plex.folder / "out", plex.folder / "base")
+    chain.apply(checkpoint_format.chain(made, made[-1], base["files"]), plex.folder / "out", plex.folder / "base")
     held = json.loads((plex.folder / "transfer" / "checkpoint" / "held" / "manifest.json").read_text())
     assert held == json.loads((plex.folder / "out" / "manifest.json").read_text())
-    assert checkpoint.reached(held)["items"] > checkpoint.reached(base)["items"]
+    assert checkpoint_format.reached(held)["items"] > checkpoint_format.reached(base)["items"]
     state = run.state()["checkpoint"]
     assert (state["made"], state["failed"], state["kept"], state["newest"]["number"]) == (len(made), 0, True, len(made))
     assert [event["event"] for event in run.events()] == ["checkpoint"] * len(made)
@@ -441,7 +442,7 @@ def test_what_was_reached_is_brought_to_safety_between_two_steps(plex: Simulator
     first = datetime.fromisoformat(run.events()[0]["at"].replace("Z", "+00:00")).timestamp()
     assert first > scanned, "none while a library is scanned"
     assert sorted(path.name for path in (plex.folder / "transfer" / "checkpoint").iterdir()) == ["held"]
-    assert (place.stat().st_mode & 0o777, (place / "0001" / "patch.json").stat().st_mode & 0o777) == (0o700, 0o600)
+    assert (place.stat().st_mode & 0o777, (place / "0001" / "delta.json").stat().st_mode & 0o777) == (0o700, 0o600)
 
 
 def test_a_checkpoint_that_cannot_be_made_is_told_and_does_not_end_the_work(plex: Simulator) -> None:

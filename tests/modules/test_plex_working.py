@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex import sections, sonic
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Counters, Process, Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex import sonic
+from ansible_collections.plexburst.core.plugins.module_utils.plex.api import sections
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe.sample import Counters, Process, Sample
 
 MUSIC = sections.Section(
     id=1,

@@ -27,32 +27,32 @@ def world(tmp_path: Path) -> World:
 
 def call(world: World, state: str, check: bool = False, **more: Any) -> dict[str, Any]:
     base = str(world.runs / RUN_B / "snapshots" / "base")
-    asked = {"base_dir": base, "about": ABOUT} if state in ("found", "opened") else {}
+    asked = {"base_dir": base, "about": ABOUT} if state in ("inspected", "restored") else {}
     named = {"state": state, "runs_dir": str(world.runs), "run_id": RUN_B}
     return run_module("run_checkpoint", {**named, **asked, **more}, check)
 
 
 def test_a_run_finds_opens_takes_over_and_at_last_forgets_the_checkpoint_of_a_lost_one(world: World) -> None:
     dest = world.root / "pair"
-    found = call(world, "found")
+    found = call(world, "inspected")
     assert not found["failed"], found
     assert (found["resume"]["run"], found["resume"]["number"], found["changed"]) == (RUN_A, 2, False)
     assert (found["resume"]["tracks"], found["resume"]["pending"]) == (40, 90)
-    looked = call(world, "opened", check=True, dest=str(dest))
+    looked = call(world, "restored", check=True, dest=str(dest))
     assert looked["resume"] == found["resume"]
     assert not dest.exists(), "check mode opens nothing"
-    opened = call(world, "opened", dest=str(dest), limits={"items_gone": 0})
+    opened = call(world, "restored", dest=str(dest), limits={"items_gone": 0})
     assert opened["resume"] == found["resume"], opened
     assert opened["changed"]
     assert (dest / "manifest.json").is_file()
 
-    assert call(world, "taken_over", run=RUN_A)["changed"]
-    assert not call(world, "taken_over", run=RUN_A)["changed"]
-    assert call(world, "spent", check=True)["changed"]
-    spent = call(world, "spent")
+    assert call(world, "resumed", run=RUN_A)["changed"]
+    assert not call(world, "resumed", run=RUN_A)["changed"]
+    assert call(world, "absent", check=True)["changed"]
+    spent = call(world, "absent")
     assert [Path(path).name for path in spent["removed"]] == ["checkpoint", "base"]
-    assert call(world, "found") == {**call(world, "found"), "resume": {}, "refused": []}
-    assert not call(world, "spent")["changed"]
+    assert call(world, "inspected") == {**call(world, "inspected"), "resume": {}, "refused": []}
+    assert not call(world, "absent")["changed"]
 
 
 def test_what_cannot_be_used_is_told_but_not_what_is_older_than_the_one_that_is(world: World) -> None:
@@ -72,12 +72,12 @@ def test_what_cannot_be_used_is_told_but_not_what_is_older_than_the_one_that_is(
     lost = Indexer(world, old, machine_identifier="another")
     lost.analyses(5)
     lost.checkpoint()
-    assert call(world, "found")["refused"] == []
+    assert call(world, "inspected")["refused"] == []
 
 
 def test_no_room_for_the_pair_is_a_failure_with_the_way_out(world: World) -> None:
     nowhere = world.root / "file"
     nowhere.write_text("in the way")
-    failed = call(world, "opened", dest=str(nowhere / "pair"))
+    failed = call(world, "restored", dest=str(nowhere / "pair"))
     assert failed["failed"]
     assert "plexburst_resume=false" in failed["advice"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests import frugal
+from tests import ansible_cache
 from tests.modules.runner import REPO
 from tests.modules.scaleway_simulator import KEYS, Simulator, simulator
 
@@ -30,7 +30,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
 
 def run(command: list[str], **env: str) -> subprocess.CompletedProcess[str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("SCW_", "ANSIBLE_"))}
-    clean |= {"ANSIBLE_COLLECTIONS_PATH": str(REPO / "collections"), **frugal.environment(), **env}
+    clean |= {"ANSIBLE_COLLECTIONS_PATH": str(REPO / "collections"), **ansible_cache.environment(), **env}
     return subprocess.run(
         [str(BIN / command[0]), *command[1:]],
         cwd="/",
@@ -122,14 +122,14 @@ PLAY = """
   tasks:
     - name: Boot the machine
       ansible.builtin.include_role:
-        name: plexburst.core.scaleway_instance
+        name: plexburst.core.provider_scaleway
 - name: Work
   hosts: plexburst_run_role_1:localhost
   gather_facts: false
   tasks:
     - name: Wait
       ansible.builtin.include_role:
-        name: plexburst.core.scaleway_instance
+        name: plexburst.core.provider_scaleway
         tasks_from: wait
       when: inventory_hostname != 'localhost'
 - name: Release
@@ -138,19 +138,19 @@ PLAY = """
   tasks:
     - name: Verify
       ansible.builtin.include_role:
-        name: plexburst.core.scaleway_instance
+        name: plexburst.core.provider_scaleway
         tasks_from: verify
-      when: scaleway_instance_result.host is not none
+      when: provider_scaleway_result.host is not none
     - name: Remove
       ansible.builtin.include_role:
-        name: plexburst.core.scaleway_instance
+        name: plexburst.core.provider_scaleway
         tasks_from: absent
     - name: Tell
       ansible.builtin.copy:
         dest: "{{ told }}"
         mode: "0600"
-        content: "{{ {'result': scaleway_instance_result, 'leftovers': scaleway_instance_leftovers,
-                      'published': scaleway_instance_fingerprint_published | default(none),
+        content: "{{ {'result': provider_scaleway_result, 'leftovers': provider_scaleway_leftovers,
+                      'published': provider_scaleway_fingerprint_published | default(none),
                       'host': hostvars['plexburst-role-1'] | default({})} | to_json }}"
 """
 
@@ -173,7 +173,7 @@ def play(cloud: Simulator, folder: Path, *arguments: str, **changes: Any) -> sub
         "groups": ["extra_group"],
         **changes,
     }
-    variables = {f"scaleway_instance_{name}": value for name, value in inputs.items()} | {"told": str(folder / "told")}
+    variables = {f"provider_scaleway_{name}": value for name, value in inputs.items()} | {"told": str(folder / "told")}
     return run(["ansible-playbook", str(book), "-e", json.dumps(variables), *arguments])
 
 

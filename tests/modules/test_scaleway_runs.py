@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.run_folder import RunFolder, acquire_lock
+from ansible_collections.plexburst.core.plugins.module_utils.run.folder import RunFolder, acquire_lock
 
-from tests import frugal
+from tests import ansible_cache
 from tests.modules.runner import REPO, run_module
 from tests.modules.scaleway_simulator import KEYS, Simulator, simulator
 
@@ -65,7 +65,7 @@ def test_a_server_that_died_while_it_indexed_is_named_with_price_and_commands(cl
     assert other["hourly_price"] == 0.19074 and 0 < other["billed"] < 0.01
     assert other["expires_at"] == "2099-01-01T00:00:00Z" and other["since"] is not None
     assert [command.partition(" (")[0] for command in other["commands"]] == [
-        f"ansible-playbook collect.yml -i inventory/mine -e plexburst_run={DEAD}",
+        f"ansible-playbook recover.yml -i inventory/mine -e plexburst_run={DEAD}",
         f"ansible-playbook reap.yml -i inventory/mine -e plexburst_reap_run_id={DEAD}",
     ]
     for words in ("GP1-S, running", "20 GB", "nl-ams-1", "0.1907 EUR per hour", "expires 2099-01-01"):
@@ -180,7 +180,7 @@ def test_preflight_stops_for_another_run_unless_told_and_records_what_it_saw(
     done = subprocess.run(
         [*command, "-i", "home,", "-e", json.dumps(values)],
         cwd="/",
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "C.UTF-8", **frugal.environment()}
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "C.UTF-8", **ansible_cache.environment()}
         | {"ANSIBLE_COLLECTIONS_PATH": str(REPO / "collections")},
         capture_output=True,
         text=True,
@@ -197,6 +197,8 @@ def test_preflight_stops_for_another_run_unless_told_and_records_what_it_saw(
     assert said["ignore"]["problems"] == [] and "WARNING: other runs hold" in done.stdout
     assert said["ignore"]["listing"]["at"] and said["ignore"]["listing"]["problem"] is None
     assert said["none"]["problems"] == [] and said["none"]["listing"]["other_runs"] == []
-    assert said["none"]["listing"]["at"] is None and "plexburst_provider is none" in said["none"]["listing"]["problem"]
+    assert (
+        said["none"]["listing"]["at"] is None and "plexburst_provider is existing" in said["none"]["listing"]["problem"]
+    )
     assert "/nonexistent/scw.yaml" in said["failed"]["problems"][0], "what was not listed is not nothing"
     assert said["failed"]["listing"]["at"] is None and "/nonexistent" in said["failed"]["listing"]["problem"]

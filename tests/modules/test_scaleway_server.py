@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.scaleway import client, naming, servers
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import client, naming, servers
 
 from tests.modules.scaleway_simulator import CLOUD_INIT, EXPIRES, KEYS, Simulator, simulator
 

@@ -28,8 +28,10 @@ FILTERED = {
 def collection(tmp_path: Path) -> Path:
     """A copy of the collection with real folders; the path of its root."""
     root = tmp_path / "ansible_collections" / "plexburst" / "core"
-    source = PROJECT / "collections" / "ansible_collections" / "plexburst" / "core"
-    shutil.copytree(source, root, ignore=shutil.ignore_patterns("__pycache__", "roles"))
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("meta", "plugins"):
+        shutil.copytree(PROJECT / name, root / name, ignore=ignored)
+    shutil.copy(PROJECT / "galaxy.yml", root)
     return root
 
 
@@ -44,7 +46,7 @@ def validate(root: Path, modules: list[str]) -> list[str]:
             sys.executable,
             str(checker / "validate.py"),
             *("--format", "plain", "--warnings", "--arg-spec"),
-            *("--collection", "ansible_collections/plexburst/core", "--collection-version", "0.1.0"),
+            *("--collection", "ansible_collections/plexburst/core", "--collection-version", "0.2.0"),
             *(f"plugins/modules/{name}" for name in modules),
         ],
         cwd=root,

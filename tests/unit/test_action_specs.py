@@ -39,7 +39,7 @@ def spec_of(path: Path) -> Any:
 @pytest.mark.parametrize(
     "name",
     [
-        "plex_db_exchange",
+        "plex_db_relay",
         "plex_db_transfer",
         "plexburst_settings",
         "run_begin",

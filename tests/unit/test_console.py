@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils import console
-from ansible_collections.plexburst.core.plugins.module_utils.plex import progress
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch import progress
+from ansible_collections.plexburst.core.plugins.plugin_utils import live_line
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +25,7 @@ class Terminal:
     wrapped: bool = False
 
     def write(self, text: str) -> None:
-        for part in text.replace(console.ERASE, "\0").partition("\n"):
+        for part in text.replace(live_line.ERASE, "\0").partition("\n"):
             for character in part:
                 if character == "\0":
                     self.lines[-1] = ""
@@ -33,10 +33,10 @@ class Terminal:
                     self.lines.append("")
                 else:
                     self.lines[-1] += character
-        self.wrapped = self.wrapped or console.columns_of(self.lines[-1]) >= self.width
+        self.wrapped = self.wrapped or live_line.columns_of(self.lines[-1]) >= self.width
 
-    def live(self) -> console.LiveLine:
-        return console.LiveLine(write=self.write, columns=lambda: self.width)
+    def live(self) -> live_line.LiveLine:
+        return live_line.LiveLine(write=self.write, columns=lambda: self.width)
 
 
 def line(kind: str, title: str, done: int = 3) -> str:
@@ -68,7 +68,7 @@ def test_a_progress_line_says_what_it_is_about() -> None:
         "[home] sonic Music: sample missed (timed out)",
         "sonic Music: tracks failing. 3 of 7 · look at them.",
         "sonic Music with profile sandbox: looked at every 0.5 s, stalled after 25 s without progress",
-        "TASK [plex_index : sonic | Music: 3 items] ****",
+        "TASK [plex_indexing : sonic | Music: 3 items] ****",
         "Run 20261122-071500-ab12 (delta_sync): succeeded, 1 min 40 s",
         "  Music: 96 items (+6)",
         "fatal: [home]: FAILED! => {}",
@@ -117,21 +117,23 @@ def test_a_long_line_never_wraps_while_it_changes_and_stays_in_full() -> None:
 
 @given(st.text(), st.integers(0, 60))
 def test_a_line_fits_whatever_it_holds(text: str, columns: int) -> None:
-    fitted = console.fit(text, columns)
-    assert console.columns_of(fitted) <= columns
+    fitted = live_line.fit(text, columns)
+    assert live_line.columns_of(fitted) <= columns
     assert not set(fitted) & set("\r\n\t\x1b\x9b")
 
 
 def test_what_a_debug_task_says_is_plain_text() -> None:
-    assert console.debug_lines({"msg": ["one", "two\nthree"], "changed": False}) == ["one", "two", "three"]
-    assert console.debug_lines({"msg": {"removed": [], "kept": ["server/1", "ip/2"], "n": 3}}) == [
+    assert live_line.debug_lines({"msg": ["one", "two\nthree"], "changed": False}) == ["one", "two", "three"]
+    assert live_line.debug_lines({"msg": {"removed": [], "kept": ["server/1", "ip/2"], "n": 3}}) == [
         "removed: none",
         "kept:",
         "  server/1",
         "  ip/2",
         "n: 3",
     ]
-    assert console.debug_lines({"some.variable": 4, "changed": False, "_ansible_no_log": False}) == ["some.variable: 4"]
+    assert live_line.debug_lines({"some.variable": 4, "changed": False, "_ansible_no_log": False}) == [
+        "some.variable: 4"
+    ]
 
 
 def test_every_failed_item_of_a_loop_is_told() -> None:
@@ -143,32 +145,32 @@ def test_every_failed_item_of_a_loop_is_told() -> None:
             {"item": "c", "msg": "no\r\nc", "failed": True},
         ],
     }
-    lines = console.failure_lines(result, title="FAILED", host="home", task="role : file | Copy", advice="Look.")
+    lines = live_line.failure_lines(result, title="FAILED", host="home", task="role : file | Copy", advice="Look.")
     assert lines == ["FAILED on home: file | Copy", "  a: no a", "  c: no", "  c", "  Next: Look."]
 
 
 def test_a_failure_that_says_nothing_is_still_told() -> None:
-    lines = console.failure_lines({}, title="FAILED", host="home", task="Copy", advice="")
+    lines = live_line.failure_lines({}, title="FAILED", host="home", task="Copy", advice="")
     assert lines[0] == "FAILED on home: Copy"
     assert lines[1].strip()
 
 
 def test_headers_and_footers_of_phases() -> None:
-    assert console.header("index", "Index | Scan, analyse", "16:25:03") == "16:25:03  index: Scan, analyse"
-    assert console.header("index", "index", "16:25:03") == "16:25:03  index"
-    assert console.footer("succeeded", 75.2) == "  done after 1.2 min"
-    assert console.footer("failed", 0.5) == "  failed after 0.5 s"
-    assert console.footer("skipped", 0.5) == "  nothing to do"
+    assert live_line.header("index", "Index | Scan, analyse", "16:25:03") == "16:25:03  index: Scan, analyse"
+    assert live_line.header("index", "index", "16:25:03") == "16:25:03  index"
+    assert live_line.footer("succeeded", 75.2) == "  done after 1.2 min"
+    assert live_line.footer("failed", 0.5) == "  failed after 0.5 s"
+    assert live_line.footer("skipped", 0.5) == "  nothing to do"
 
 
 def test_only_the_warning_about_a_runs_empty_group_is_noise() -> None:
     warning = "[WARNING]: Could not match supplied host pattern, ignoring: "
-    assert console.is_noise(warning + "plexburst_run_20261122_071500_ab12")
-    assert console.is_noise(warning + "plexburst_no_run")
-    assert not console.is_noise(warning + "plex_home")
-    assert not console.is_noise("[WARNING]: The disk is nearly full.")
+    assert live_line.is_noise(warning + "plexburst_run_20261122_071500_ab12")
+    assert live_line.is_noise(warning + "plexburst_no_run")
+    assert not live_line.is_noise(warning + "plex_home")
+    assert not live_line.is_noise("[WARNING]: The disk is nearly full.")
 
 
 def test_the_indexers_long_name_is_left_out_and_no_other() -> None:
-    assert console.within_phase("[plexburst-20261122-071500-ab12] sonic Music: x") == "  sonic Music: x"
-    assert console.within_phase("[nas] sonic Music: x") == "[nas] sonic Music: x"
+    assert live_line.within_phase("[plexburst-20261122-071500-ab12] sonic Music: x") == "  sonic Music: x"
+    assert live_line.within_phase("[nas] sonic Music: x") == "[nas] sonic Music: x"

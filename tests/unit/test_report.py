@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.run_summary import (
+from ansible_collections.plexburst.core.plugins.module_utils.run.summary import (
     UNFINISHED,
     compose,
     headline,
@@ -93,7 +93,7 @@ def test_a_lost_indexers_newest_checkpoint_is_in_the_advice() -> None:
     summary = whole(state, {"event": "failure", **FAILURE})
     assert summary["failure"]["advice"] == (
         f"Mend it. Checkpoint 3 of {AT} is kept (41,200 of 375,000 tracks with Sonic data, 490,000 items): "
-        "delta_sync.yml goes on from it. If the indexer still lives, collect.yml brings home all that it has."
+        "delta_sync.yml goes on from it. If the indexer still lives, recover.yml brings home all that it has."
     )
     assert summary["checkpoint"] == {"made": 3, "failed": 1, "kept": True, "newest": newest}
     gone = whole(
@@ -146,7 +146,7 @@ OTHER = {
     ("listing", "words"),
     [
         (None, ["not checked (Scaleway was not queried)"]),
-        ({"at": None, "problem": "plexburst_provider is none"}, ["not checked (plexburst_provider is none)"]),
+        ({"at": None, "problem": "plexburst_provider is existing"}, ["not checked (plexburst_provider is existing)"]),
         ({"at": END, "problem": None, "other_runs": []}, ["none"]),
         (
             {"at": "2026-11-21T07:15:00.000Z", "problem": None},

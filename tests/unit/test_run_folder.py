@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.advice import FALLBACK, advice_for
-from ansible_collections.plexburst.core.plugins.module_utils.masking import MASK, Masker, secrets_of
-from ansible_collections.plexburst.core.plugins.module_utils.run_failures import failure_message, plain_task_name
-from ansible_collections.plexburst.core.plugins.module_utils.run_folder import (
+from ansible_collections.plexburst.core.plugins.module_utils.run.advice import FALLBACK, advice_for
+from ansible_collections.plexburst.core.plugins.module_utils.run.failures import failure_message, plain_task_name
+from ansible_collections.plexburst.core.plugins.module_utils.run.folder import (
     LOCK,
     RunFolder,
     RunFolderError,
@@ -23,6 +22,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.run_folder import (
     release_lock,
     run_group,
 )
+from ansible_collections.plexburst.core.plugins.module_utils.run.masking import MASK, Masker, secrets_of
 
 RUN = "20261122-071500-ab12"
 OTHER = "20261122-071501-ab13"
@@ -138,7 +138,7 @@ def test_many_writers_lose_nothing(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, RUN)
     code = (
         "import sys; from pathlib import Path\n"
-        "from ansible_collections.plexburst.core.plugins.module_utils.run_folder import RunFolder\n"
+        "from ansible_collections.plexburst.core.plugins.module_utils.run.folder import RunFolder\n"
         "folder = RunFolder(Path(sys.argv[1]))\n"
         "for number in range(20):\n"
         "    folder.record('cloud', {'created': [f'server/{sys.argv[2]}-{number}']})\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex.profiles import PROFILES
-from ansible_collections.plexburst.core.plugins.module_utils.settings import SettingsError, load_spec, resolve
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch.profiles import PROFILES
+from ansible_collections.plexburst.core.plugins.module_utils.run.settings import SettingsError, load_spec, resolve
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -241,11 +241,11 @@ def test_the_table_is_put_between_its_markers_and_nothing_else_changes() -> None
     ("said", "words"),
     [
         ({"transfer": "s3"}, ["plexburst_transfer_remote is missing", "plexburst_transfer_password_file is missing"]),
-        ({"transfer_remote": "s3:exchange"}, ["plexburst_transfer_password_file is missing"]),
+        ({"transfer_remote": "s3:relay"}, ["plexburst_transfer_password_file is missing"]),
         ({"transfer": "s3", "transfer_remote": "bucket", "transfer_password_file": "/p"}, ["has no colon"]),
     ],
 )
-def test_an_exchange_without_a_place_or_a_passphrase_is_refused(said: dict[str, str], words: list[str]) -> None:
+def test_a_relay_without_a_place_or_a_passphrase_is_refused(said: dict[str, str], words: list[str]) -> None:
     found = problems(**said)
     assert len(found) == len(words)
     assert all(word in problem for word, problem in zip(words, found, strict=True))

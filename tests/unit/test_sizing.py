@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils import sizing
+from ansible_collections.plexburst.core.plugins.module_utils.host import sizing
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ..errors import PlexDatabaseError
-from ..files import FileOperations
-from ..pair import BLOBS, NAMES, SIDE_SUFFIXES
-from ..reader import rows, stand_in_collation
+from ..pair.files import FileOperations
+from ..pair.pair import BLOBS, NAMES, SIDE_SUFFIXES
+from ..pair.reader import rows, stand_in_collation
 from .plan import Plan
 from .workspace import Table, Workspace
 

@@ -15,10 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import PlexDatabaseError
-from ..pair import BLOBS, LIBRARY
-from ..presence import Presence
-from ..touched import Near
-from . import carried, kept, policy
+from ..pair.pair import BLOBS, LIBRARY
+from ..path_mapping.presence import Presence
+from ..sqlite_pages.changed_rows import Near
+from . import follow_references, policy
+from . import home_files as kept
 from .conflicts import CONFLICTS_TABLE, note
 from .workspace import Table, Workspace
 
@@ -193,7 +194,7 @@ class _Planner:
         for source in sources:
             wanted = f"SELECT NULL AS id WHERE 0 UNION {source}"
             work.run(f"INSERT OR IGNORE INTO main.restored SELECT id FROM ({wanted}) AS wanted WHERE {missing}")
-        carried.find_moved(work, self.library, "SELECT id FROM main.restored", missing)
+        follow_references.find_moved(work, self.library, "SELECT id FROM main.restored", missing)
         # An item that home edited itself comes back even so.
         work.run(f"DELETE FROM main.moved WHERE old IN (SELECT id FROM {items.staged('delta')})")
         work.run("DELETE FROM main.restored WHERE id IN (SELECT old FROM main.moved)")
@@ -376,7 +377,7 @@ class _Planner:
             f"CROSS JOIN {table.at('theirs')} t ON t.id = d.id WHERE d.kind = 'changed'"
         )
         self.work.run(f"INSERT OR REPLACE INTO {table.staged('put')} SELECT {', '.join(values)} {joined}")
-        carried.forget_what_is_there(self.work, table)
+        follow_references.forget_what_is_there(self.work, table)
         if clashes:
             text = " || ".join(clashes)
             note(
@@ -579,9 +580,9 @@ class _Planner:
                 "WHERE o.id = t.id)"
             )
             self._drop(table, extra)
-        carried.follow_moves(self.work, self.library)
-        carried.follow_guids(self.work, self.library)
-        carried.follow_streams(self.work, self.library)
+        follow_references.follow_moves(self.work, self.library)
+        follow_references.follow_guids(self.work, self.library)
+        follow_references.follow_streams(self.work, self.library)
         self._count_watch_state()
 
     def _is_keyed(self, table: Table) -> bool:
@@ -592,7 +593,7 @@ class _Planner:
         return self.work.count(sql, (table.name, schema)) == 1
 
     def _count_watch_state(self) -> None:
-        """Rows of watch state that home changed since the base, and rows of the twin's own that give way."""
+        """Rows of watch state that home changed since the base, and rows of the indexer's own that give way."""
         for name in ("metadata_item_settings", "metadata_item_views"):
             if name not in self.library:
                 continue
@@ -603,9 +604,11 @@ class _Planner:
                 + changed.format(one="o", o=table.at("ours"), b=table.at("base"), differ=table.differ("o", "x"))
                 + ")"
             )
-            twins = changed.format(one="t", o=table.at("theirs"), b=table.at("base"), differ=table.differ("t", "x"))
+            indexer_rows = changed.format(
+                one="t", o=table.at("theirs"), b=table.at("base"), differ=table.differ("t", "x")
+            )
             given_way = (
-                f"SELECT id FROM ({twins}) WHERE id IN (SELECT id FROM {table.staged('put')} UNION SELECT "
+                f"SELECT id FROM ({indexer_rows}) WHERE id IN (SELECT id FROM {table.staged('put')} UNION SELECT "
                 f"id FROM {table.staged('drop')})"
             )
             note(self.work, table, given_way, "written by the indexer's Plex itself", "home's")
@@ -702,7 +705,7 @@ class _Planner:
             # Ends, because a row that gave up a column, became home's or was removed does not give way again.
             while sum([self._settle(table, key) for key in keys]):
                 pass
-            carried.forget_what_is_there(self.work, table)
+            follow_references.forget_what_is_there(self.work, table)
 
     def _settle(self, table: Table, key: Sequence[str]) -> int:
         """Resolve one unique key; returns the rows that gave way to another row with the same key."""

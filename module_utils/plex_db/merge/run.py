@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PlexDatabaseError
-from ..files import FileOperations
-from ..pair import LIBRARY, NAMES, holders, require_closed
-from ..reader import open_closed, rows
-from ..touched import Near
+from ..pair.files import FileOperations
+from ..pair.pair import LIBRARY, NAMES, holders, require_closed
+from ..pair.reader import open_closed, rows
+from ..sqlite_pages.changed_rows import Near
 from . import apply, conflicts
 from . import plan as plans
-from .kept import Look
+from .home_files import Look
 from .workspace import opened, remove
 
 # How many conflicts a result names; the file has them all.
@@ -132,11 +132,11 @@ def resume(
         base, databases, checkpoint, sections=sections, plex_sqlite=plex_sqlite, owner_like=like, dry_run=dry_run
     )
     if not dry_run:
-        _exchange(checkpoint, databases)
+        _relay(checkpoint, databases)
     return replace(done, changed=True)
 
 
-def _exchange(pair: Path, databases: Path) -> None:
+def _relay(pair: Path, databases: Path) -> None:
     """Put both files of a pair in the place of those in `databases`, or neither."""
     operations = FileOperations()
     before = {name: pair / f".{name}.before" for name in NAMES}

@@ -25,9 +25,9 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import PlexDatabaseError
-from ..manifest import SONIC_BLOB, SONIC_MARK
-from ..pair import BLOBS, LIBRARY, NAMES, require_closed
-from ..reader import BUSY_SECONDS, decode_text, number, rows, stand_in_collation
+from ..pair.manifest import SONIC_BLOB, SONIC_MARK
+from ..pair.pair import BLOBS, LIBRARY, NAMES, require_closed
+from ..pair.reader import BUSY_SECONDS, decode_text, number, rows, stand_in_collation
 from .apply import hand_over, run_plex_sqlite
 from .workspace import read_extra, remove, write_extra
 
@@ -82,7 +82,7 @@ def bring(
         raise PlexDatabaseError(
             f"{databases} is on a file system of type {kind}, on which SQLite cannot share a database between "
             "processes "
-            "while Plex runs. Bring home everything instead (plexburst_apply=all), which stops Plex for the exchange."
+            "while Plex runs. Bring home everything instead (plexburst_apply=all), which stops Plex for the swap."
         )
     if not plex_sqlite and not dry_run:
         raise PlexDatabaseError(

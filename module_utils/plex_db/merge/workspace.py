@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from ..errors import PlexDatabaseError
-from ..pair import BLOBS, LIBRARY
-from ..reader import decode_text, number, rows, stand_in_collation
+from ..pair.pair import BLOBS, LIBRARY
+from ..pair.reader import decode_text, number, rows, stand_in_collation
 from . import policy
 
 SIDES = ("base", "ours", "theirs")

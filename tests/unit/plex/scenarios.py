@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.plexburst.core.plugins.module_utils import watch
-from ansible_collections.plexburst.core.plugins.module_utils.plex.profiles import resolve
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Counters, MountProbe, Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe.sample import Counters, MountProbe, Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch import watcher as watch
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch.profiles import resolve
 
 from tests.unit.plex.traces import DEAD, activity, counters, process, sample, section, server, task
 

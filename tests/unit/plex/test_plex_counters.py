@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex import counters, remembered
 from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import CountersBusy, CountersError
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Counters
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe import counter_cache, counters
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe.sample import Counters
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -290,7 +290,7 @@ def test_the_memory_of_another_database_is_not_believed(plex: Plex) -> None:
 
 
 def test_without_a_place_for_a_memory_everything_is_counted(plex: Plex, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembered, "place", lambda *_: None)
+    monkeypatch.setattr(counter_cache, "place", lambda *_: None)
     cursor = plex.begun()
     plex.sonic(12)
     seen = plex.look(cursor)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from ansible.utils.display import Display
 from ansible_collections.plexburst.core.plugins.action.plex_sonic import ActionModule
-from ansible_collections.plexburst.core.plugins.module_utils.plex import profiles
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Counters, Process, Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe.sample import Counters, Process, Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch import profiles
 
 PLAN = {"task": "sonic", "title": "Music", "hourly_price": 0.4, "currency": "EUR", "cpus": 8}
 

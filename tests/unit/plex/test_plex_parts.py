@@ -6,15 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex import (
-    account,
-    client,
-    preferences,
-    probe,
-    processes,
-    profiles,
-    progress,
-)
+from ansible_collections.plexburst.core.plugins.module_utils.plex.api import account, client, preferences
 from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import (
     AccountError,
     PlexUnauthorized,
@@ -22,6 +14,8 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.errors import 
     PreferenceError,
     ProcessScopeError,
 )
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe import mount_probe, processes
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch import profiles, progress
 
 from tests.unit.plex.traces import activity, counters, process, sample, server
 
@@ -126,7 +120,7 @@ def test_a_live_mount_passes_and_one_removed_file_is_no_alarm(tmp_path: Path) ->
     files = [tmp_path / f"{i}.flac" for i in range(6)]
     for path in files[1:]:
         path.write_bytes(b"x" * 9000)
-    seen = probe.probe([str(path) for path in files], [str(tmp_path)], time_limit=10)
+    seen = mount_probe.probe([str(path) for path in files], [str(tmp_path)], time_limit=10)
     assert seen.ok
     assert (seen.read, seen.missing) == (5, 1)
 
@@ -135,20 +129,20 @@ def test_a_mount_whose_directories_list_but_files_do_not_open_is_dead(tmp_path: 
     # Recorded (facts 1.3): dir-cache lists directories, files are unreadable. Here a directory stands for such a file.
     for name in ("a.flac", "b.flac"):
         (tmp_path / name).mkdir()
-    seen = probe.probe([str(tmp_path / "a.flac"), str(tmp_path / "b.flac")], [str(tmp_path)], time_limit=10)
+    seen = mount_probe.probe([str(tmp_path / "a.flac"), str(tmp_path / "b.flac")], [str(tmp_path)], time_limit=10)
     assert not seen.ok
     assert "cannot be read" in seen.problem
 
 
 def test_an_empty_mountpoint_is_dead_when_the_database_names_files(tmp_path: Path) -> None:
-    seen = probe.probe([str(tmp_path / "Dune.mp4")], [str(tmp_path)], time_limit=10)
+    seen = mount_probe.probe([str(tmp_path / "Dune.mp4")], [str(tmp_path)], time_limit=10)
     assert not seen.ok
 
 
 def test_names_that_no_longer_fit_are_refused_although_the_mount_lives(tmp_path: Path) -> None:
     # Recorded (facts 1.3): 'Dune (2021) Bluray-720p.mp4' didn't exist -> 221 removed in 2 s.
     (tmp_path / "other.mp4").write_bytes(b"x")
-    seen = probe.probe([str(tmp_path / f"{i}.mp4") for i in range(10)], [str(tmp_path)], time_limit=10)
+    seen = mount_probe.probe([str(tmp_path / f"{i}.mp4") for i in range(10)], [str(tmp_path)], time_limit=10)
     assert not seen.ok
     assert "10 of 10 files" in seen.problem
 
@@ -156,13 +150,13 @@ def test_names_that_no_longer_fit_are_refused_although_the_mount_lives(tmp_path:
 def test_reading_that_blocks_for_ever_is_given_up(tmp_path: Path) -> None:
     pipe = tmp_path / "stuck.flac"
     os.mkfifo(pipe)  # opening it for reading blocks until somebody writes, as a dead FUSE mount does
-    seen = probe.probe([str(pipe)], [], time_limit=1.0)
+    seen = mount_probe.probe([str(pipe)], [], time_limit=1.0)
     assert not seen.ok
     assert "did not end within 1 s" in seen.problem
 
 
 def test_the_longest_prefix_maps_a_path_and_similar_names_do_not() -> None:
-    paths = probe.PathMap.of([{"path": "/Media", "host": "/m/0"}, {"path": "/Media/Photos/", "host": "/m/1"}])
+    paths = mount_probe.PathMap.of([{"path": "/Media", "host": "/m/0"}, {"path": "/Media/Photos/", "host": "/m/1"}])
     assert paths.host("/Media/Photos/a.jpg") == "/m/1/a.jpg"
     assert paths.host("/Media/Music/a.flac") == "/m/0/Music/a.flac"
     assert paths.host("/Media2/a") == "/Media2/a"

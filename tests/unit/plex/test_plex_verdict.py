@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex.profiles import Profile, resolve
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Sample
-from ansible_collections.plexburst.core.plugins.module_utils.plex.verdict import (
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe.sample import Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch.profiles import Profile, resolve
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch.verdict import (
     CANCEL_BUTLER,
     CANCEL_REFRESH,
     CANCEL_SCAN,
@@ -25,17 +25,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.verdict import
     judge,
 )
 
-from tests.unit.plex.traces import (
-    DEAD,
-    GOOD,
-    activity,
-    counters,
-    process,
-    sample,
-    section,
-    server,
-    task,
-)
+from tests.unit.plex.traces import DEAD, GOOD, activity, counters, process, sample, section, server, task
 
 SCAN = resolve("cloud_standard", "scan", "artist")
 SONIC = resolve("cloud_standard", "sonic", "artist")

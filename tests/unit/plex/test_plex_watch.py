@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils import watch
-from ansible_collections.plexburst.core.plugins.module_utils.plex.profiles import PROFILES, resolve
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe.sample import Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch import watcher as watch
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch.profiles import PROFILES, resolve
 
 from tests.unit.plex.traces import DEAD, counters, process, sample, section, server, task
 

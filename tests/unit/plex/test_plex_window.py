@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex import window
+from ansible_collections.plexburst.core.plugins.module_utils.plex.maintenance_window import window
 
 HOUR = 3600
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import (
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe.sample import (
     Activity,
     Counters,
     MountProbe,
@@ -13,7 +13,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import 
     Sample,
     SectionState,
 )
-from ansible_collections.plexburst.core.plugins.module_utils.plex.verdict import Task
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch.verdict import Task
 
 GOOD = MountProbe(ok=True, tried=12, read=12, missing=0, seconds=0.2)
 DEAD = MountProbe(ok=False, tried=12, read=0, missing=0, seconds=0.1, problem="12 of 12 files cannot be read (EIO)")

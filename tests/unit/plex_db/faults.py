@@ -28,10 +28,12 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
 
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import install, manifest, pair, patch, snapshot
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db import install
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.delta import delta
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import sha256_of
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import apply
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import manifest, pair, snapshot
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair.files import sha256_of
 from ansible_collections.plexburst.core.plugins.modules import plex_db_install, plex_db_merge
 
 from sandbox.plex import database
@@ -121,7 +123,7 @@ class Home:
         return self.root / "plexburst-backups"
 
     def make(self) -> None:
-        """A home, the patch of a run that found a track, and what home did since the snapshot went out."""
+        """A home, the delta of a run that found a track, and what home did since the snapshot went out."""
         building.make_library(self.databases)
         snapshot.take(self.databases, self.root / "sent", "home", "1.43.4")
         indexer = self.root / "indexer"
@@ -129,7 +131,7 @@ class Home:
         building.write(indexer / pair.LIBRARY, *building.track(NEW, "/Media/Music/new.flac", building.SONIC))
         building.write(indexer / pair.BLOBS, building.vector(NEW))
         snapshot.take(indexer, self.root / "result", "indexer", "1.43.4")
-        patch.make(self.root / "result", self.root / "patch")
+        delta.make(self.root / "result", self.root / "delta")
         for folder in (indexer, self.root / "result"):
             shutil.rmtree(folder)
         building.write(
@@ -144,7 +146,7 @@ class Home:
 
     def deliver(self) -> None:
         """What the role does first, also when an earlier attempt left something."""
-        patch.apply(self.root / "patch", self.incoming)
+        delta.apply(self.root / "delta", self.incoming)
         shutil.rmtree(self.root / "plexburst-base", ignore_errors=True)
         shutil.copytree(self.root / "sent", self.root / "plexburst-base")
 
@@ -171,7 +173,7 @@ class Home:
 
     def seal(self) -> None:
         """After the start."""
-        plex_db_install.act(self._module(state="sealed"))
+        plex_db_install.act(self._module(state="checksummed"))
 
     def crash(self) -> None:
         """Plex ends without closing its database: what was written last is in the -wal alone."""
@@ -212,7 +214,7 @@ class Home:
             path for path in sorted(self.root.rglob("*")) if path.is_file() and self.root / "sent" not in path.parents
         ]
         names = (f"{path.relative_to(self.root)}{'' if path.stat().st_size else ' (empty)'}" for path in found)
-        return " ".join(name.replace(_date(name), "DATE") for name in names if not name.startswith(("patch/", "sent/")))
+        return " ".join(name.replace(_date(name), "DATE") for name in names if not name.startswith(("delta/", "sent/")))
 
     def wrong(self) -> list[str]:
         """What a household would find wrong with its pair, as a Plex that starts on it would see it."""

@@ -9,17 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import (
-    checkpoint,
-    files,
-    patch,
-    patch_chain,
-    snapshot,
-)
+from ansible_collections.plexburst.core.plugins.module_utils.checkpoint import format as checkpoint
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.delta import chain, delta
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import files, snapshot
 
 from tests.unit.plex_db import building
-from tests.unit.plex_db.test_patch import contents
+from tests.unit.plex_db.test_delta import contents
 
 
 class Two:
@@ -38,14 +34,14 @@ class Two:
         building.write(self.live / building.LIBRARY, (mark, building.SONIC, first, self.analysed))
         building.write(self.live / building.BLOBS, *map(building.vector, range(first, self.analysed + 1)))
 
-    def make(self) -> patch.Patch:
+    def make(self) -> delta.Delta:
         known = checkpoint.known(self.place, self.base_files)
         return checkpoint.make(self.live, self.work, self.base, "1", known)
 
     def bring(self) -> checkpoint.Checkpoint:
         """What the controller does with what was made."""
         self.place.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(self.work / "patch", self.place / ".next")
+        shutil.copytree(self.work / "delta", self.place / ".next")
         return checkpoint.put(self.place, {"run_id": "20261122-071500-ab12"})
 
     def checkpoint(self) -> checkpoint.Checkpoint:
@@ -68,12 +64,12 @@ def two(tmp_path: Path) -> Two:
 def test_each_leads_on_from_the_one_before_and_the_newest_gives_the_whole_pair(two: Two, tmp_path: Path) -> None:
     made = [two.checkpoint() for _ in range(3)]
     assert [one.number for one in made] == [1, 2, 3]
-    assert made[0].patch.base_is(two.base_files)
-    assert made[2].patch.base_is(made[1].files)
-    assert made[2].patch.size < patch.make(two.work / "held", tmp_path / "all", two.base).size / 2
+    assert made[0].delta.base_is(two.base_files)
+    assert made[2].delta.base_is(made[1].files)
+    assert made[2].delta.size < delta.make(two.work / "held", tmp_path / "all", two.base).size / 2
     folders = checkpoint.chain(two.all(), two.all()[-1], two.base_files)
     assert [folder.name for folder in folders] == ["0001", "0002", "0003"]
-    patch_chain.apply(folders, tmp_path / "out", two.base)
+    chain.apply(folders, tmp_path / "out", two.base)
     assert contents(tmp_path / "out") == contents(two.work / "held")
     counts = checkpoint.reached(json.loads((tmp_path / "out" / "manifest.json").read_text()))
     assert counts == {"items": 401, "sonic_done": 300, "sonic_total": 400}
@@ -88,13 +84,13 @@ def test_one_that_never_arrived_costs_nothing_but_itself(two: Two, tmp_path: Pat
     two.analyse()
     two.make()
     (two.place / ".next").mkdir()
-    (two.place / ".next" / "patch.json").write_text("half")
+    (two.place / ".next" / "delta.json").write_text("half")
     checkpoint.remove(two.work, held=False)
     assert [one.number for one in two.all()] == [1]
     shutil.rmtree(two.place / ".next")
     last = two.checkpoint()
-    assert last.patch.base_is(two.all()[0].files), "it leads on from the one that arrived"
-    patch_chain.apply(checkpoint.chain(two.all(), last, two.base_files), tmp_path / "out", two.base)
+    assert last.delta.base_is(two.all()[0].files), "it leads on from the one that arrived"
+    chain.apply(checkpoint.chain(two.all(), last, two.base_files), tmp_path / "out", two.base)
     assert contents(tmp_path / "out") == contents(two.work / "held")
 
 
@@ -114,11 +110,11 @@ def test_where_both_ends_differ_it_leads_on_from_what_they_share(
     two.checkpoint()
     harm(two)
     last = two.checkpoint()
-    assert last.patch.whole is whole
-    assert whole or last.patch.base_is(two.base_files)
+    assert last.delta.whole is whole
+    assert whole or last.delta.base_is(two.base_files)
     folders = checkpoint.chain(two.all(), last, two.base_files)
     assert [folder.name for folder in folders] == ["0002"]
-    patch_chain.apply(folders, tmp_path / "out", tmp_path / "controllers-base")
+    chain.apply(folders, tmp_path / "out", tmp_path / "controllers-base")
     assert contents(tmp_path / "out") == contents(two.work / "held")
 
 
@@ -136,7 +132,7 @@ def test_a_failure_leaves_no_copy_of_the_library_on_the_indexer(two: Two, monkey
 def test_a_damaged_one_is_named_and_the_one_before_it_is_good(two: Two) -> None:
     for _ in range(3):
         last = two.checkpoint()
-    part = last.folder / last.patch.parts[0].name
+    part = last.folder / last.delta.parts[0].name
     part.write_bytes(part.read_bytes()[:-1])
     with pytest.raises(PlexDatabaseError, match="of checkpoint 3 is missing or damaged"):
         checkpoint.chain(two.all(), last, two.base_files)

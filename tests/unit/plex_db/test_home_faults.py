@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import install, pair, patch
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db import install
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.delta import delta
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import apply
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import pair
 
 from tests.unit.plex_db import building, faults
 
@@ -26,7 +28,7 @@ def test_killed_or_on_a_full_disk_at_any_step_home_has_one_whole_pair_and_a_late
     result = steps(mode, stage, tmp_path)
     assert result["steps"] >= STEPS[stage]
     assert result["problems"] == []
-    # Both ends of an exchange were met: taken back, and finished.
+    # Both ends of a swap were met: taken back, and finished.
     assert result["new"] == {"merge": [False], "seal": [True]}.get(stage, [False, True])
 
 
@@ -93,10 +95,10 @@ def test_plexs_own_sqlite_that_dies_is_told_and_its_log_reaches_no_other_databas
     assert home.is_new()
 
 
-def test_a_patch_is_applied_beside_no_log_of_an_earlier_attempt(home: faults.Home) -> None:
+def test_a_delta_is_applied_beside_no_log_of_an_earlier_attempt(home: faults.Home) -> None:
     for suffix in ("-wal", "-shm", "-journal"):
         (home.incoming / f"{pair.BLOBS}{suffix}").write_bytes(b"of another database")
-    patch.apply(home.root / "patch", home.incoming)
+    delta.apply(home.root / "delta", home.incoming)
     pair.require_closed(home.incoming)
     assert not (home.incoming / f"{pair.BLOBS}-journal").exists()
 

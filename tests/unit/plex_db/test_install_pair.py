@@ -1,4 +1,4 @@
-"""The exchange of the pair: whatever point a crash comes at, `recover` leaves a complete old or a complete new pair."""
+"""The swap of the pair: whatever point a crash comes at, `recover` leaves a complete old or a complete new pair."""
 
 from __future__ import annotations
 
@@ -15,17 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import (
-    install,
-    manifest,
-    pair,
-    reader,
-    snapshot,
-    touched,
-)
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db import install
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import FileOperations, sha256_of
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import workspace
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import manifest, pair, reader, snapshot
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair.files import FileOperations, sha256_of
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.sqlite_pages import changed_rows
 
 from tests.unit.plex_db import building
 
@@ -184,11 +179,12 @@ def test_a_full_disk_at_any_step_leaves_the_old_pair_or_says_that_the_new_one_is
         assert not (place.home / install.JOURNAL).exists()
 
 
-def test_kill_9_in_the_middle_of_the_exchange_is_finished_by_the_next_start(place: Place) -> None:
+def test_kill_9_in_the_middle_of_the_swap_is_finished_by_the_next_start(place: Place) -> None:
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from ansible_collections.plexburst.core.plugins.module_utils.plex_db import install, files\n"
+        "from ansible_collections.plexburst.core.plugins.module_utils.plex_db import install\n"
+        "from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import files\n"
         "class Killed(files.FileOperations):\n"
         "    def replace(self, source, target):\n"
         "        if target.name == 'com.plexapp.plugins.library.db': os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -217,14 +213,14 @@ def test_when_plex_ran_after_the_crash_what_people_did_then_wins(place: Place) -
 
 
 def first_library_swap(place: Place) -> int:
-    """The number of the step that renames library.db: the one after which both names are exchanged."""
+    """The number of the step that renames library.db: the one after which both names are swapped."""
     for number in range(1, 60):
         trial = copies(place, 9000 + number)
         with pytest.raises(PowerCut):
             trial.install(Faulty(number, cut, after=True))
         if trial.hashes(trial.home) == trial.new:
             return number
-    raise AssertionError("no step exchanged the pair")
+    raise AssertionError("no step swapped the pair")
 
 
 @pytest.mark.parametrize("name", pair.NAMES)
@@ -340,7 +336,7 @@ def test_only_the_newest_backups_are_kept(place: Place) -> None:
     assert Path(done.backup) in install.list_backups(place.backups)
 
 
-def test_what_home_did_meanwhile_is_merged_in_before_the_exchange(place: Place) -> None:
+def test_what_home_did_meanwhile_is_merged_in_before_the_swap(place: Place) -> None:
     building.write(
         place.home / pair.LIBRARY,
         ("UPDATE metadata_item_settings SET view_count = 7, updated_at = 4000000000 WHERE guid = 'g-1'",),
@@ -394,7 +390,7 @@ def test_what_home_deleted_at_the_last_moment_is_not_missed_afterwards(place: Pl
 
 
 def test_the_last_merge_reads_the_rows_on_changed_pages_alone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    touched.remember(place.root / "base")
+    changed_rows.remember(place.root / "base")
     statements: list[str] = []
     run = workspace.Workspace.run
 

@@ -11,21 +11,16 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import (
-    mapping,
-    mapping_rows,
-    mapping_write,
-    pair,
-    reader,
-)
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import pair, reader
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.path_mapping import apply, mapping, plan
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.plex_db import building
 
 PLEX_SQLITE = [sys.executable, "-m", "sandbox.plex.sqlite"]
-ENGINE = mapping_write.Engine(PLEX_SQLITE)
+ENGINE = apply.Engine(PLEX_SQLITE)
 
 
 def to(*pairs: tuple[str, str]) -> mapping.Mappings:
@@ -163,12 +158,12 @@ def library(tmp_path: Path) -> Path:
     return directory
 
 
-def applied(directory: Path, *pairs: tuple[str, str], **more: Any) -> mapping_write.Outcome:
-    return mapping_write.apply(directory, to(*pairs), journal=directory.parent / "journal", **more)
+def applied(directory: Path, *pairs: tuple[str, str], **more: Any) -> apply.Outcome:
+    return apply.apply(directory, to(*pairs), journal=directory.parent / "journal", **more)
 
 
-def reverted(directory: Path, **more: Any) -> mapping_write.Outcome:
-    return mapping_write.revert(directory, journal=directory.parent / "journal", **more)
+def reverted(directory: Path, **more: Any) -> apply.Outcome:
+    return apply.revert(directory, journal=directory.parent / "journal", **more)
 
 
 def rows(directory: Path, sql: str) -> list[tuple[Any, ...]]:
@@ -304,10 +299,10 @@ def test_blobs_follow_guids_that_take_each_others_place_and_stay_where_another_h
     with reader.open_closed(library / pair.LIBRARY) as items:
         guids = dict(reader.rows(items, "SELECT id, guid FROM metadata_items WHERE id < 4"))
     cells = [
-        mapping_rows.Cell("metadata_items", "guid", number, guid, guid.replace(f"{films}/A/", f"{films}/"))
+        plan.Cell("metadata_items", "guid", number, guid, guid.replace(f"{films}/A/", f"{films}/"))
         for number, guid in guids.items()
     ]
-    (remark,) = mapping_write._follow_in_blobs(library, cells)
+    (remark,) = apply._follow_in_blobs(library, cells)
     assert remark.startswith("1 blobs")
     assert linked() == [
         (1, f"file://{films}/A/1.mkv"),
@@ -315,8 +310,8 @@ def test_blobs_follow_guids_that_take_each_others_place_and_stay_where_another_h
         (3, names[3]),
         (9999, f"file://{films}/2.mkv"),
     ]
-    mapping_write._follow_in_blobs(
-        library, [mapping_rows.Cell(cell.table, cell.column, cell.row, cell.new, cell.old) for cell in cells]
+    apply._follow_in_blobs(
+        library, [plan.Cell(cell.table, cell.column, cell.row, cell.new, cell.old) for cell in cells]
     )
     assert linked() == before
 
@@ -394,7 +389,7 @@ def test_a_transaction_that_fails_leaves_everything_as_it_was(library: Path) -> 
     with pytest.raises(PlexDatabaseError, match=r"not today.*nothing was changed"):
         applied(library, ("/Media/Movies", "/Media/Films"))
     assert everything(library) == before
-    assert not (library / mapping_write.CHANGES).exists()
+    assert not (library / apply.CHANGES).exists()
 
 
 def test_the_indexers_own_names_are_taken_back_also_from_what_it_added(library: Path) -> None:
@@ -420,7 +415,7 @@ def test_power_lost_before_the_journal_says_that_all_is_back_changes_nothing_twi
     swap = [("/Media/Music", "/Media/Movies"), ("/Media/Movies", "/Media/Music")]
     applied(library, *swap, way_back=True)
     reverted(library)
-    (library.parent / f"journal{mapping_write.DONE}").rename(library.parent / "journal")
+    (library.parent / f"journal{apply.DONE}").rename(library.parent / "journal")
     assert not reverted(library).changed
     assert everything(library) == before
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import pair, reader, touched
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import apply, gap, run
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import apply, id_gap, run
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import pair, reader
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.sqlite_pages import changed_rows
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
@@ -88,7 +89,7 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             connection.execute("VACUUM")
     raised = home.with_name("raised")
     shutil.copytree(home, raised)
-    gap.raise_pair(raised)
+    id_gap.raise_pair(raised)
     return home, raised
 
 
@@ -359,10 +360,10 @@ INDEXER = {
         (
             (
                 "INSERT INTO taggings(metadata_item_id, tag_id) SELECT metadata_item_id, tag_id FROM taggings WHERE "
-                f"metadata_item_id = {n} AND id < {gap.GAP}"
+                f"metadata_item_id = {n} AND id < {id_gap.GAP}"
             ),
         ),
-        (f"DELETE FROM taggings WHERE metadata_item_id = {n} AND id < {gap.GAP}",),
+        (f"DELETE FROM taggings WHERE metadata_item_id = {n} AND id < {id_gap.GAP}",),
     ],
     "make tag": make_tag,
     "own play": play,
@@ -493,7 +494,7 @@ def judge(base: State, ours: State, theirs: State, merged: State) -> None:
         if item in merged.items:
             guids.setdefault(row[0], {row[0]}).add(merged.items[item][0])
     for rows, found in ((ours.settings, merged.settings), (ours.views, merged.views)):
-        assert rows.keys() == found.keys(), "rows of watch state are lost, or the twin's own are kept"
+        assert rows.keys() == found.keys(), "rows of watch state are lost, or the indexer's own are kept"
         for number, row in rows.items():
             assert found[number][:-1] == row[:-1]
             assert found[number][-1] in guids.get(row[-1], {row[-1]})
@@ -570,9 +571,9 @@ def test_no_action_of_home_is_lost_whatever_both_did(
         # With Plex stopped, only what came since home's snapshot is merged: the end is that of one merge over all.
         now = Path(root) / "now"
         shutil.copytree(ours, now)
-        touched.remember(now)
+        changed_rows.remember(now)
         perform(ours, HOME, BLOBS_OF_HOME, later)
-        run.merge(now, ours, theirs, plex_sqlite=["plex"], near=touched.since(now, ours))
+        run.merge(now, ours, theirs, plex_sqlite=["plex"], near=changed_rows.since(now, ours))
         judge(State(base), State(ours), before, State(theirs))
         # The merge that was cut off after its last word is run again, or all of it is.
         again = run.merge((base, now)[len(home) % 2], ours, theirs, plex_sqlite=["plex"])

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import pair, reader
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import gap, plan, policy, run, workspace
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import id_gap, plan, policy, run, workspace
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import pair, reader
 
 from sandbox.plex import database
 from tests.unit.plex_db import building, full_schema
 
 Statement = tuple[Any, ...]
-NEW = gap.GAP + 1000
+NEW = id_gap.GAP + 1000
 EPISODE = (
     "INSERT INTO metadata_items(id, library_section_id, parent_id, metadata_type, guid, title) VALUES(?,?,?,?,?,?)"
 )
@@ -67,7 +67,7 @@ class Case:
         self.base, self.ours, self.theirs = root / "base", root / "ours", root / "theirs"
         for directory in (self.base, self.ours, self.theirs):
             shutil.copytree(template, directory)
-        gap.raise_pair(self.theirs)
+        id_gap.raise_pair(self.theirs)
         self.file = root / "conflicts.jsonl"
 
     def at_home(self, *statements: Statement, file: str = building.LIBRARY) -> None:
@@ -637,41 +637,41 @@ def test_counters_are_never_turned_back(case: Case) -> None:
     case.at_home(("INSERT INTO accounts(id, name) VALUES(5, 'child')",))
     case.merge()
     with reader.open_closed(case.theirs / pair.LIBRARY) as library:
-        found = gap.sequences(library)
+        found = id_gap.sequences(library)
     assert found["media_parts"] == found["accounts"] == 99000000
-    assert found["metadata_items"] >= gap.GAP
+    assert found["metadata_items"] >= id_gap.GAP
 
 
 def test_a_gap_is_made_once(tmp_path: Path) -> None:
     home = building.make_library(tmp_path / "home")
-    before = gap.raise_sequences(home / pair.LIBRARY)
+    before = id_gap.raise_sequences(home / pair.LIBRARY)
     assert before.changed
-    assert not gap.raise_sequences(home / pair.LIBRARY).changed
+    assert not id_gap.raise_sequences(home / pair.LIBRARY).changed
     building.write(home / pair.LIBRARY, ("INSERT INTO metadata_items(metadata_type) VALUES(1)",))
-    assert not gap.raise_sequences(home / pair.LIBRARY).changed
+    assert not id_gap.raise_sequences(home / pair.LIBRARY).changed
     with reader.open_closed(home / pair.LIBRARY) as library:
-        assert reader.number(library, "SELECT MAX(id) FROM metadata_items") == 5000 + gap.GAP + 1
+        assert reader.number(library, "SELECT MAX(id) FROM metadata_items") == 5000 + id_gap.GAP + 1
     assert before.before["taggings"] == 0
-    assert before.after["taggings"] == gap.GAP
+    assert before.after["taggings"] == id_gap.GAP
 
 
 def test_a_database_that_takes_the_place_of_a_raised_one_is_raised_too(tmp_path: Path) -> None:
-    """A lent server: home has installed what the last run made there, so its counters are above what is noted."""
+    """An existing server: home has installed what the last run made there, so its counters are above what is noted."""
     home = building.make_library(tmp_path / "home")
-    gap.raise_pair(home)
+    id_gap.raise_pair(home)
     again = tmp_path / "again"
     shutil.copytree(home, again)
     building.write(again / pair.LIBRARY, ("INSERT INTO metadata_items(id, metadata_type) VALUES(800000, 1)",))
     for name in pair.NAMES:
         (again / name).replace(home / name)
-    assert gap.raise_sequences(home / pair.LIBRARY).before["metadata_items"] == 800_000
-    assert not gap.raise_sequences(home / pair.LIBRARY).changed
+    assert id_gap.raise_sequences(home / pair.LIBRARY).before["metadata_items"] == 800_000
+    assert not id_gap.raise_sequences(home / pair.LIBRARY).changed
 
 
 def test_a_gap_beyond_what_clients_can_hold_is_refused(tmp_path: Path) -> None:
     home = building.make_library(tmp_path / "home")
     with pytest.raises(PlexDatabaseError, match="smaller gap"):
-        gap.raise_sequences(home / pair.LIBRARY, 2**31)
+        id_gap.raise_sequences(home / pair.LIBRARY, 2**31)
 
 
 def test_a_dry_run_writes_nothing(case: Case) -> None:

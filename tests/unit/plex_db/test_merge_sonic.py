@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import pair, reader
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import sha256_of
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import apply, sonic
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import pair, reader
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair.files import sha256_of
 
 from sandbox.plex import database
 from tests.unit.plex_db import building

@@ -9,9 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import presence
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.presence import ABSENT, PRESENT, UNKNOWN
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.path_mapping import presence
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.path_mapping.presence import (
+    ABSENT,
+    PRESENT,
+    UNKNOWN,
+)
 
 QUICK = presence.Limits(folder_seconds=2, total_seconds=60)
 
@@ -78,13 +82,13 @@ def test_nothing_below_a_section_folder_that_is_empty_or_not_there_is_gone(tmp_p
 def hanging(tmp_path: Path, word: str) -> Path:
     """A Docker whose shell hangs at a folder with that word in its name: its `test` is a command that sleeps."""
     mark = f"{tmp_path}/pids"
-    patch = f"look() {{ case $1 in *{word}*) sleep 600 & echo $! >> {mark}; echo $$ >> {mark}; wait ;; esac;"
+    delta = f"look() {{ case $1 in *{word}*) sleep 600 & echo $! >> {mark}; echo $$ >> {mark}; wait ;; esac;"
     return executable(
         tmp_path / "bin" / "docker",
         "#!/usr/bin/env python3\n"
         "import os, sys\n"
         "words = sys.argv[4:]\n"
-        f"words = [word.replace('look() {{', {patch!r}) for word in words]\n"
+        f"words = [word.replace('look() {{', {delta!r}) for word in words]\n"
         "os.setsid() if os.getpgid(0) != os.getpid() else None\n"
         "os.execvp(words[0], words)\n",
     )

@@ -9,16 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import (
-    check,
-    manifest,
-    pages,
-    pair,
-    reader,
-    repair,
-    snapshot,
-)
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.checks import check, repair
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import manifest, pair, reader, snapshot
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.sqlite_pages import pages
 
 from tests.unit.plex_db import building
 

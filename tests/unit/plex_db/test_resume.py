@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils import resume
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import checkpoint, files, mapping_write, snapshot
+from ansible_collections.plexburst.core.plugins.module_utils.checkpoint import format as checkpoint
+from ansible_collections.plexburst.core.plugins.module_utils.checkpoint import resume
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.checks.loss import STRICT
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.guard import STRICT
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.mapping import Mappings
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import gap
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import id_gap
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.merge import run as merges
-from ansible_collections.plexburst.core.plugins.module_utils.run_folder import RunFolder
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import files, snapshot
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.path_mapping import apply
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.path_mapping.mapping import Mappings
+from ansible_collections.plexburst.core.plugins.module_utils.run.folder import RunFolder
 
 from tests.unit.plex_db import building
 
@@ -73,14 +75,14 @@ class Indexer:
         self.live, self.work = world.root / f"live-{run.run_id}", world.root / f"work-{run.run_id}"
         shutil.copytree(self.base, self.live)
         (self.live / "manifest.json").unlink()
-        gap.raise_pair(self.live)
+        id_gap.raise_pair(self.live)
         self.about = {"machine_identifier": HOME, "sections": [], "path_mappings": [], **about}
         self.analysed = 10
 
     def maps(self, mappings: list[dict[str, str]], *, way_back: bool) -> None:
         """What role plex_fetch's remap does before Plex starts."""
         journal = self.work.with_name(f"{self.work.name}-{way_back}.journal")
-        mapping_write.apply(self.live, Mappings.parse(mappings), journal=journal, way_back=way_back)
+        apply.apply(self.live, Mappings.parse(mappings), journal=journal, way_back=way_back)
         self.about["indexer_path_mappings" if way_back else "path_mappings"] = mappings
 
     def analyses(self, count: int) -> None:
@@ -97,7 +99,7 @@ class Indexer:
         base = json.loads((self.base / "manifest.json").read_text())["files"]
         checkpoint.make(self.live, self.work, self.base, "1.41", checkpoint.known(place, base))
         place.mkdir(exist_ok=True)
-        shutil.copytree(self.work / "patch", place / ".next")
+        shutil.copytree(self.work / "delta", place / ".next")
         kept = checkpoint.put(place, self.about)
         checkpoint.keep(self.work)
         self.run.record("checkpoint", {"made": kept.number, "failed": 0, "kept": True})
@@ -161,7 +163,7 @@ def test_the_newest_is_found_and_said_in_numbers(world: World, lost: Indexer) ->
             "Home was restored to an older database since (media_parts was at id 5000, is at 4999)",
         ),
         (
-            lambda world, lost: gap.raise_pair(world.home),
+            lambda world, lost: id_gap.raise_pair(world.home),
             {},
             "Home got another run's database since, or has grown too much",
         ),
@@ -212,7 +214,7 @@ def test_a_run_that_went_on_and_was_lost_too_is_gone_on_from_and_the_older_one_s
     second = world.begin(RUN_B)
     assert resume.take_over(world.runs, RUN_B, RUN_A)
     assert not resume.take_over(world.runs, RUN_B, RUN_A)
-    assert lost.run.state()["checkpoint"]["taken_over_by"] == [RUN_B]
+    assert lost.run.state()["checkpoint"]["resumed_by"] == [RUN_B]
     third = world.begin(RUN_C)
     found, _ = resume.find(world.runs, world.asking(RUN_C))
     assert found[0].run.name == RUN_A, "the second one was lost before it had a checkpoint of its own"
@@ -247,13 +249,13 @@ def test_the_summary_of_a_run_that_is_over_tells_who_went_on(world: World, lost:
     resume.take_over(world.runs, RUN_B, RUN_A)
     resume.spend(world.runs, RUN_B)
     told = json.loads(summary.read_text())["checkpoint"]
-    assert told == {"made": 2, "failed": 0, "kept": False, "taken_over_by": [RUN_B]}
+    assert told == {"made": 2, "failed": 0, "kept": False, "resumed_by": [RUN_B]}
     assert summary.stat().st_mode & 0o077 == 0
 
 
 def test_a_damaged_one_is_said_and_the_older_one_is_opened(world: World, lost: Indexer) -> None:
     newest = checkpoint.load(checkpoint.folders(lost.run.path / "snapshots" / "checkpoint")[-1])
-    (newest.folder / newest.patch.parts[0].name).unlink()
+    (newest.folder / newest.delta.parts[0].name).unlink()
     chosen, refused = world.open()
     assert chosen is not None
     assert chosen.checkpoint.number == 1
@@ -339,7 +341,7 @@ def test_the_new_indexer_has_what_the_lost_one_did_and_what_home_did_since(world
     there = world.root / "indexer"
     shutil.copytree(world.asking().base, there / "Databases")
     shutil.copytree(world.root / "pair", there / "plexburst-resume" / "pair")
-    gap.raise_pair(there / "Databases")  # a lent server was here before
+    id_gap.raise_pair(there / "Databases")  # an existing server was here before
     done = merges.resume(
         base, there / "Databases", there / "plexburst-resume" / "pair", plex_sqlite=building.plex_sqlite()
     )
@@ -356,9 +358,9 @@ def test_the_new_indexer_has_what_the_lost_one_did_and_what_home_did_since(world
     assert {"/Media/Music/A/B/new.flac", "/Media/Music/A/B/found at home.flac"} <= parts
     before = dict(rows(databases, "SELECT name, seq FROM sqlite_sequence"))
     assert before["metadata_items"] >= NEW
-    assert gap.raise_pair(databases), "what is noted of the pair before it does not count"
+    assert id_gap.raise_pair(databases), "what is noted of the pair before it does not count"
     after = dict(rows(databases, "SELECT name, seq FROM sqlite_sequence"))
-    assert after["metadata_items"] == before["metadata_items"] + gap.GAP
+    assert after["metadata_items"] == before["metadata_items"] + id_gap.GAP
 
 
 def test_a_merge_that_is_refused_leaves_homes_pair_in_place(world: World, lost: Indexer) -> None:
@@ -380,7 +382,7 @@ def test_a_merge_that_is_refused_leaves_homes_pair_in_place(world: World, lost: 
     assert {path.name: path.read_bytes() for path in (there / "Databases").iterdir()} == before
 
 
-def test_half_an_exchange_is_taken_back(world: World, lost: Indexer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_a_relay_is_taken_back(world: World, lost: Indexer, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen, _ = world.open()
     assert chosen is not None
     there = world.root / "Databases"

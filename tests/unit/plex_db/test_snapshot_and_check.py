@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import check, listing, manifest, pair, snapshot
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.checks import check
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import SPARE_BYTES
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import manifest, pair, snapshot
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair.files import SPARE_BYTES
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.path_mapping import remote_listing
 
 from tests.unit.plex_db import building
 
@@ -211,7 +213,7 @@ def test_trash_that_the_remote_still_has_is_proof_of_a_sick_mount(
     sql = "UPDATE media_parts SET deleted_at = 5 WHERE id = 4"
     came_back = changed(base, tmp_path / "back", (sql,), ("UPDATE metadata_items SET deleted_at = 5 WHERE id = 4",))
     files = {f"/Media/Music/A/B/{number:04d}.flac": 1 for number in held}
-    remote = listing.Listing(("/Media",), files, frozenset(files))
+    remote = remote_listing.Listing(("/Media",), files, frozenset(files))
     assert against(base, came_back, listing=remote) == expected
 
 
@@ -247,10 +249,11 @@ def test_stock_sqlite_could_not_read_this_library_without_the_stand_in(base: Pat
 
 
 def test_the_database_code_runs_without_anything_but_the_standard_library() -> None:
-    folder = building.REPO / "module_utils"
+    folder = building.REPO
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); "
-        "import plex_db.install, plex_db.snapshot, plex_db.check, plex_db.repair, plex_db.paths, plex_db.listing"
+        "import module_utils.plex_db.install, module_utils.plex_db.pair.snapshot, module_utils.plex_db.checks.check; "
+        "import module_utils.plex_db.checks.repair, module_utils.plex_db.path_mapping.audit"
     )
     subprocess.run([sys.executable, "-S", "-I", "-c", code, str(folder)], check=True)
 

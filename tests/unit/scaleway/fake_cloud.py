@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.plexburst.core.plugins.module_utils.scaleway.client import Deadline, ScalewayError
-from ansible_collections.plexburst.core.plugins.module_utils.scaleway.records import (
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway.client import Deadline, ScalewayError
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway.records import (
     AttachedVolume,
     IpRecord,
     ServerRecord,
     VolumeRecord,
 )
-from ansible_collections.plexburst.core.plugins.module_utils.scaleway.servers import Clock
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway.servers import Clock
 
 ZONE = "fr-par-1"
 TAGS = ("plexburst", "plexburst-run=run-1")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import requests
-from ansible_collections.plexburst.core.plugins.module_utils.scaleway import client
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import client
 
 KEY = "SCWXXXXXXXXXXXXXXXXX"
 SECRET = "11111111-1111-4111-8111-111111111111"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.scaleway import hosts, naming, records, servers
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import hosts, naming, records, servers
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.plexburst.core.plugins.module_utils.scaleway.offers import Offer, choose
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway.offers import Offer, choose
 
 
 def offer(name: str, **changes: Any) -> Offer:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from ansible_collections.plexburst.core.plugins.module_utils.scaleway.client import ScalewayError
-from ansible_collections.plexburst.core.plugins.module_utils.scaleway.servers import (
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway.client import ScalewayError
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway.servers import (
     Removal,
     ServerManager,
     Wish,
