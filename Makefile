@@ -49,6 +49,11 @@ test: venv ## Run all tests (TESTS=tests/unit for some)
 e2e: venv ## Run whole playbooks on real machines (root on Debian; installs what it needs; ARGS="-k name" for some)
 	$(PYTHON) -m tests.e2e $(ARGS)
 
+.PHONY: docs
+docs: venv ## Write docs/settings.md from settings.yml, and CHANGELOG.md from changelog/
+	$(PYTHON) -m plexburst.settings_doc > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
+	$(PYTHON) -m plexburst.changelog > CHANGELOG.md.new && mv CHANGELOG.md.new CHANGELOG.md
+
 .PHONY: lint
 lint: venv ## Check style and types: ruff, mypy, yamllint, ansible-lint (production, nothing skipped)
 	ruff check .

@@ -5,7 +5,8 @@
 A library of 490,000 items (444,000 tracks with their albums and artists) and about 2 GB is made in a temporary folder,
 which takes some minutes, or in DIR, which is kept and used again. Another process holds both databases open and writes,
 as Plex does. Nine times 100 tracks get Sonic data; after each time the poll counts by its cursor, and the prior
-scripts' query (facts §1.6) counts the plain way. Both have a warm page cache, and both open their own connection.
+scripts' query (docs/plex-facts.md#earlier-scripts) counts the plain way. Both have a warm page cache, and both open
+their own connection.
 `equal`: every poll gave the plain count's number, and a full count at the end gave every number of the last poll.
 """
 

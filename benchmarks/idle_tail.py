@@ -3,8 +3,10 @@
     python benchmarks/idle_tail.py
 
 Both watch the same scripted server on the same virtual clock. A library of eight sections as the reference one
-(facts/plex.md §1.1) is scanned, analysed, and its music gets Sonic analysis; for each task the table says how many
-seconds after the real end each of the two goes on. The prior rules (facts §1.6): scan idle at 3 checks of 30 s after a
+(docs/plex-facts.md#reference-library) is scanned, analysed, and its music gets Sonic analysis; for each task the table
+says how many
+seconds after the real end each of the two goes on. The prior rules (docs/plex-facts.md#earlier-scripts): scan idle at 3
+checks of 30 s after a
 grace of 60 s; analysis idle at 5 checks of 120 s after the same grace; calm at 3 checks of 60 s; Sonic over after
 30 checks of 120 s without a change. Ours: the profiles of a cloud run, the wait for calm included. Then every scenario
 of the unit tests is replayed: an end before the real end is a false stop, or a false complete when it is called so.
@@ -44,7 +46,7 @@ class Work:
 
 
 def library() -> list[Work]:
-    """Eight sections as in facts §1.1; the durations are invented, from moments to hours."""
+    """Eight sections as in docs/plex-facts.md#reference-library; the durations are invented, from moments to hours."""
     sections = (
         ("Music", "artist", 456534, 3.1 * HOUR, 2.7 * HOUR),
         ("TV", "show", 938, 421.0, 1711.0),
@@ -95,7 +97,7 @@ def _watch(world: World, kind: str, section_type: str, begin: dict[str, object],
 
 
 def prior(work: Work) -> float:
-    """When the prior scripts would have gone on (facts §1.6)."""
+    """When the prior scripts would have gone on (docs/plex-facts.md#earlier-scripts)."""
     if work.kind == "sonic":
         # Before Sonic they waited for calm; that wait is after the scan's real end.
         return _sonic_by_stalls(work.script) + 3 * 60.0
@@ -156,7 +158,8 @@ def faults(scenarios: tuple[Scenario, ...] = SCENARIOS) -> tuple[list[str], list
 def spread(work: Work, rule: Callable[[Work], float], shifts: int) -> float:
     """Mean seconds after the real end, over ends that fall differently between two looks.
 
-    Every other scan shows no percentage (facts §2.4: -1 = unknown), so that its end comes without a hint.
+    Every other scan shows no percentage (docs/plex-facts.md#activities: -1 = unknown), so that its end comes without a
+    hint.
     """
     tails = []
     for number in range(shifts):

@@ -133,7 +133,8 @@ NOT_WARMED: dict[str, Any] = {"files": 0, "read": 0, "missing": 0, "failed": 0, 
 
 
 def warm(params: dict[str, Any], ids: list[int], plan: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Read the first bytes of the items' files through the mount: counts, and what failed with its error (facts 1.3).
+    """Read the first bytes of the items' files through the mount: counts, and what failed with its error
+    (docs/plex-facts.md#incidents).
 
     Bounded in files and seconds: it spares Plex cold reads, it must not become a task of its own.
     Raises PreconditionRefused, with the watching plugin's `plan`, when none of them can be read.

@@ -234,7 +234,8 @@ def another_way(module: AnsibleModule) -> dict[str, Any]:
 
 
 def retry(module: AnsibleModule) -> dict[str, Any]:
-    """Refresh the albums of the tracks that are left: only that queues a failed track again (facts 2.7)."""
+    """Refresh the albums of the tracks that are left: only that queues a failed track again
+    (docs/plex-facts.md#sonic-analysis)."""
     params = module.params
     client = make_client(params)
     ids = [section.id for section in pick(client, params["sections"])]

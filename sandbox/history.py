@@ -1,7 +1,7 @@
 """What the household did at home before the story begins: two people who watched, rated, collected and edited.
 
 Watch state and ratings belong to a guid and an account, playlists and collections are metadata items (types 15 and 18),
-a field that a person changed is locked in `user_fields` (facts/plex.md §2.8). All of it is written through the
+a field that a person changed is locked in `user_fields` (docs/plex-facts.md#database). All of it is written through the
 simulator's own library.
 """
 

@@ -25,7 +25,8 @@ from PIL import Image
 
 MUSIC, MOVIES, SHOWS, PHOTOS = "Music", "Movies", "TV Shows", "Photos"
 SONIC_SHARE = 0.178
-"""Share of the tracks that have Sonic data at home: 81,035 of 456,534 in the reference library (facts/plex.md §1.1)."""
+"""Share of the tracks that have Sonic data at home: 81,035 of 456,534 in the reference library
+(docs/plex-facts.md#reference-library)."""
 
 _OLD_TIME = 1_700_000_000
 _NEW_TIME = 1_790_000_000

@@ -16,7 +16,8 @@
 
 The account's token is in FOLDER/plex-account-token, the rest in FOLDER/plextv-state.json (both 0600).
 Faults (`plextv`): unauthorized, error_500: n, no_plex_pass, claim_seconds: s (instead of 240).
-Sources: facts/plex.md §2.11 for the exchange, plexapi 4.18 (`MyPlexAccount`, `MyPlexDevice`) for the shapes.
+Sources: docs/plex-facts.md#claim-tokens for the exchange, plexapi 4.18 (`MyPlexAccount`, `MyPlexDevice`) for the
+shapes.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ class PlexUnreachable(PlexError):
 
 
 class PlexMaintenance(PlexError):
-    """HTTP 503 with title `Maintenance` (facts §2.1): the server migrates its database; not a failure yet."""
+    """HTTP 503 with title `Maintenance` (docs/plex-facts.md#readiness): the server migrates its database; not a failure
+    yet."""
 
 
 class PlexUnauthorized(PlexError):

@@ -1,4 +1,4 @@
-"""Sonic analysis: prerequisites, start, and comparison of two ways of counting (facts §2.7)."""
+"""Sonic analysis: prerequisites, start, and comparison of two ways of counting (docs/plex-facts.md#sonic-analysis)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TASK = "MusicAnalysis"
 BUTLER, ASAP, SECTION, ALBUMS = "butler", "asap", "section", "albums"
 WAYS = (BUTLER, ASAP, SECTION, ALBUMS)
-"""In the order of the tries: proven ways (facts §2.7), then documented or reported ones."""
+"""In the order of the tries: proven ways (docs/plex-facts.md#sonic-analysis), then documented or reported ones."""
 BATCH = 50
 TRACKS_LOOKED_AT = 20_000
 BUSY_PERCENT = 70.0

@@ -60,6 +60,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                 "changed": False,
                 "problems": problems,
                 "msg": f"{count} invalid:\n" + "\n".join(f"- {problem}" for problem in problems),
-                "advice": "Fix them in group_vars or with -e; README describes every setting.",
+                "advice": "Fix them in group_vars or with -e; docs/settings.md describes every setting.",
             }
         return {"changed": False, "settings": settings, "ansible_facts": {"run_settings": settings}}

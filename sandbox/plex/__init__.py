@@ -1,1 +1,2 @@
-"""A simulator of Plex Media Server: its HTTP API, its database, its child processes and its traps (facts/plex.md)."""
+"""A simulator of Plex Media Server: its HTTP API, its database, its child processes and its traps
+(docs/plex-facts.md)."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 SECTION_NAMED_AFTER = 1.0
-"""Seconds until a scan's activity names its section (facts/plex.md §2.4)."""
+"""Seconds until a scan's activity names its section (docs/plex-facts.md#activities)."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The HTTP API of the server (facts/plex.md §2; shapes: the OpenAPI description ``plex-api-spec.yaml``)."""
+"""The HTTP API of the server (docs/plex-facts.md §2; shapes: the OpenAPI description ``plex-api-spec.yaml``)."""
 
 from __future__ import annotations
 
@@ -98,7 +98,8 @@ class Api(Simulator):
         return None if self._local(request) else refuse(401, "Unauthorized")
 
     def _local(self, request: Request) -> bool:
-        """An unclaimed server answers those who address it by IP or as localhost, nobody else (facts/plex.md §2.1)."""
+        """An unclaimed server answers those who address it by IP or as localhost, nobody else
+        (docs/plex-facts.md#readiness)."""
         host = urlsplit(f"//{request.header('Host')}").hostname or ""
         if host == "localhost":
             return True
@@ -232,7 +233,7 @@ class Api(Simulator):
     def set_preferences(self, request: Request) -> Response:
         """Set what exists.
 
-        An unknown key gets 200 like the others and nothing happens (measured, facts/plex.md §2.2).
+        An unknown key gets 200 like the others and nothing happens (measured, docs/plex-facts.md#http-api).
         """
         values: dict[str, str | None] = {}
         for name in request.query:

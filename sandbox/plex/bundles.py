@@ -1,6 +1,7 @@
 """The pictures of a server: what its agents download, what its analysis makes, and what people upload.
 
-They lie in bundles beside the databases (facts/plex.md §2.10): by the item's hash in `Metadata/<Movies|TV Shows|…>/x/
+They lie in bundles beside the databases (docs/plex-facts.md#files): by the item's hash in `Metadata/<Movies|TV
+Shows|…>/x/
 <rest>.bundle`, by the file's in `Media/localhost/x/<rest>.bundle`. Where in a bundle a reference leads is not in the
 facts. Public projects that read Plex's folder agree (abhinavp06/PLAYER and others, found by full text search):
 `metadata://posters/N` is `Contents/_combined/posters/N`, `upload://posters/N` is `Uploads/posters/N`, `media://P` is

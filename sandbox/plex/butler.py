@@ -1,4 +1,5 @@
-"""The butler: the server's maintenance tasks, Sonic analysis among them (facts/plex.md §2.3, §2.7)."""
+"""The butler: the server's maintenance tasks, Sonic analysis among them (docs/plex-facts.md#butler,
+#sonic-analysis)."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ BUTLER_TASKS: Mapping[str, tuple[str, int]] = {
 
 
 class Butler:
-    """The maintenance tasks, Sonic analysis among them (facts/plex.md §2.3, §2.7)."""
+    """The maintenance tasks, Sonic analysis among them (docs/plex-facts.md#butler, #sonic-analysis)."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -249,8 +250,9 @@ class Sonic:
 
     def _refresh_first(self) -> None:
         """The fault ``refresh_before_sonic`` (how many times as long as usual each item takes): once, all metadata of
-        the music is refreshed before the first track is analysed, as ``--force`` on an analysis does (facts/plex.md
-        §1.3: 2 h at 407 % CPU, the counter stood at 81,035, no audio file was read).
+        the music is refreshed before the first track is analysed, as ``--force`` on an analysis does
+        (docs/plex-facts.md
+        #incidents: 2 h at 407 % CPU, the counter stood at 81,035, no audio file was read).
         """
         runtime = self._runtime
         cost = runtime.faults.take_value("refresh_before_sonic")

@@ -1,6 +1,7 @@
 """The pair of SQLite files of Plex Media Server: real tables, indexes and triggers, Plex's own tokenizer.
 
-`com.plexapp.plugins.library.db` and `com.plexapp.plugins.library.blobs.db` have the same schema (facts/plex.md §2.8);
+`com.plexapp.plugins.library.db` and `com.plexapp.plugins.library.blobs.db` have the same schema
+(docs/plex-facts.md#database);
 of the second only `blobs` is filled. Two things exist only inside Plex's own SQLite: the FTS tokenizer ``collating``
 and the collation ``icu_root``. Here they are stand-ins (porter's tokenizer under that name, and a Python collation that
 ignores case and accents), which is enough for the real triggers and for the real index to work, and for any stock
@@ -122,7 +123,8 @@ UNIQUE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("metadata_agent_providers", ("identifier",)),
     ("metadata_agent_provider_group_items", ("metadata_agent_provider_group_id", "metadata_agent_provider_id")),
 )
-"""Every unique index of a Plex database (facts/plex.md §2.8), those of tables that are not made here included."""
+"""Every unique index of a Plex database (docs/plex-facts.md#database), those of tables that are not made here
+included."""
 
 _INDEXES = """
 CREATE INDEX "index_metadata_items_on_library_section_id_and_metadata_type_and_added_at" ON "metadata_items" ("library_section_id", "metadata_type", "added_at");
@@ -153,7 +155,7 @@ def unique_indexes(tables: Collection[str]) -> list[str]:
 
 
 def _triggers() -> str:
-    """The eight ICU triggers: four on metadata_items, four on tags (facts/plex.md §2.8)."""
+    """The eight ICU triggers: four on metadata_items, four on tags (docs/plex-facts.md#database)."""
     statements = []
     for table, prefix, columns, when in (
         ("metadata_items", "fts4_metadata_titles", ("title", "title_sort", "original_title"), False),
@@ -272,7 +274,8 @@ def connect(path: Path | str, *, read_only: bool = False, set_up: bool = True) -
     Raises:
         apsw.CantOpenError: the file (or its folder) is not there.
 
-    WAL, synchronous NORMAL, foreign_keys OFF, pages of 1024 bytes when fresh (facts/plex.md §2.8); waits 10 s for a
+    WAL, synchronous NORMAL, foreign_keys OFF, pages of 1024 bytes when fresh (docs/plex-facts.md#database); waits 10 s
+    for a
     busy database, as the server's log says of itself.
     """
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE

@@ -8,7 +8,7 @@ Used by the child process ``Plex Media Scanner``, by the server, and directly by
     library.mark_watched(item_id, account_id=1, at=1_700_000_000)
     library.close()
 
-Rules of a scan (facts/plex.md §1.3, §2.2; what they leave open is decided here):
+Rules of a scan (docs/plex-facts.md#incidents, #http-api; what they leave open is decided here):
 
 * every folder is listed; the files of a folder whose date equals ``directories.updated_at`` are not looked at unless
   ``force`` or unless the folder was named by ``path``. On an rclone mount of S3 all folders show one constant date, so
@@ -132,7 +132,8 @@ class Library:
         return section
 
     def set_sonic(self, section_id: int, wanted: bool) -> None:
-        """The library's switch "Analyze audio tracks for sonic features"; its real key is not known (facts §3.4)."""
+        """The library's switch "Analyze audio tracks for sonic features"; its real key is not known
+        (docs/plex-facts.md#not-confirmed)."""
         self._section(section_id)
         with db.writing(self.library) as connection:
             connection.execute(

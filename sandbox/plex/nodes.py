@@ -80,7 +80,7 @@ def refuse(status: int, reason: str) -> Response:
 
 
 def maintenance(request: Request, status: str) -> Response:
-    """HTTP 503 while the server starts (facts/plex.md §2.1)."""
+    """HTTP 503 while the server starts (docs/plex-facts.md#readiness)."""
     if "application/json" in request.header("Accept"):
         return Response(
             503,

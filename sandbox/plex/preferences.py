@@ -1,4 +1,5 @@
-"""``Preferences.xml`` and the server's settings: which exist, their types and defaults (facts/plex.md §2.6, §2.10)."""
+"""``Preferences.xml`` and the server's settings: which exist, their types and defaults (docs/plex-facts.md#preferences,
+#files)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``Plex Media Scanner``: scans a section, refreshes its metadata, analyses items (facts/plex.md §2.5).
+"""``Plex Media Scanner``: scans a section, refreshes its metadata, analyses items (docs/plex-facts.md#scanner).
 
     Plex Media Scanner --scan --refresh --section 1 [--directory DIR] [--force]
     Plex Media Scanner --analyze|--analyze-deeply (--item ID[,ID…] | --section ID)
@@ -66,7 +66,7 @@ class _Run:
 
     def _work(self, share: float, *, photo: bool) -> None:
         """What one item costs; by the fault ``photo_seconds`` each photo takes so long besides, a twentieth of it CPU
-        (facts/plex.md §1.2: photos took four hours where others took one).
+        (docs/plex-facts.md#incidents: photos took four hours where others took one).
         """
         children.burn(self.speed * share)
         began = time.monotonic()

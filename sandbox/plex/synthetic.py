@@ -1,4 +1,5 @@
-"""Large libraries without files: rows only, as many as the reference library has (facts/plex.md §1.1), in a minute.
+"""Large libraries without files: rows only, as many as the reference library has
+(docs/plex-facts.md#reference-library), in a minute.
 
 python -m sandbox.plex.synthetic DATABASES_DIR [--tracks 456534] [--sonic 0.178]
 """

@@ -1,6 +1,7 @@
 """What the server sees of the host's files: ``-v HOST:PATH`` of Docker, done by translating paths.
 
-The fault ``mount_dead`` (true, or a list of server paths) is a dead rclone mount as people met it (facts/plex.md §1.3):
+The fault ``mount_dead`` (true, or a list of server paths) is a dead rclone mount as people met it
+(docs/plex-facts.md#incidents):
 the directory cache still lists every name, no file can be read, folder dates are unknown. ``mount_slow`` (seconds) is a
 line so full that the content of each file takes so long.
 """

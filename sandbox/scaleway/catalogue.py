@@ -20,7 +20,7 @@ ZONES = (
 GB = 1_000_000_000
 GIB = 1 << 30
 
-# EUR. Flexible and dynamic IPv4: facts §2.6. Storage per GB and hour: no dated source [?].
+# EUR. Flexible and dynamic IPv4: docs/scaleway-facts.md#billing. Storage per GB and hour: no dated source [?].
 IPV4_HOURLY = 0.004
 SBS_GB_HOURLY = 0.000118
 LOCAL_GB_HOURLY = 0.0000548
@@ -81,7 +81,8 @@ class ServerType:
 
 
 def _types() -> dict[str, ServerType]:
-    # facts §2.7, recorded on fr-par-1 on 2026-07-01; local sizes of DEV1 and GP1 from facts/plex.md §1.7.
+    # docs/scaleway-facts.md#instance-types, recorded on fr-par-1 on 2026-07-01; local sizes of DEV1 and GP1 from the
+    # same page.
     recorded = [
         ServerType("DEV1-S", 2, 2, 0.008976, local=20),
         ServerType("DEV1-M", 3, 4, 0.020196, local=40),

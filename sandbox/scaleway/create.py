@@ -161,7 +161,8 @@ def _volume(key: str, template: Any, default: str, server_name: str) -> VolumeWi
         raise errors.invalid(f"{where}.volume_type", f"{kind} is not a volume type the simulator has")
     size = template.get("size", catalogue.IMAGE_BYTES)
     least = catalogue.IMAGE_BYTES if key == "0" else catalogue.GB
-    # size 0 is what the SDK's VolumeServerTemplate sends unless size=None is passed (facts §2.4, 9).
+    # size 0 is what the SDK's VolumeServerTemplate sends unless size=None is passed
+    # (docs/scaleway-facts.md#sdk-pitfalls, 5).
     if not isinstance(size, int) or size < least:
         raise errors.invalid(f"{where}.size", f"size must be an integer of at least {least} bytes, not {size}")
     name = str(template.get("name") or f"{server_name}-vol-{key}")

@@ -1,4 +1,4 @@
-"""Scaleway's typed errors, ready to be raised from a handler (sources: facts §2.5)."""
+"""Scaleway's typed errors, ready to be raised from a handler (sources: docs/scaleway-facts.md#errors)."""
 
 from __future__ import annotations
 

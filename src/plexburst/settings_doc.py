@@ -1,6 +1,6 @@
 # Copyright: plexburst contributors
 # SPDX-License-Identifier: MIT
-"""Generate the README's table of settings from settings.yml: ``python -m plexburst.settings_doc``."""
+"""docs/settings.md, made from settings.yml: ``python -m plexburst.settings_doc`` prints it, ``make docs`` writes it."""
 
 from __future__ import annotations
 
@@ -14,28 +14,26 @@ make_importable()
 
 from ansible_collections.plexburst.core.plugins.module_utils.run.settings import Setting, load_spec  # noqa: E402
 
-BEGIN = "<!-- settings: made by python -m plexburst.settings_doc -->"
-END = "<!-- end of settings -->"
+HEAD = """\
+<!-- Made by `make docs` from settings.yml: change it there. -->
+
+# Settings
+
+Set them in your inventory (`group_vars/all`), or with `-e`. On the command line any usual form is understood
+(`-e plexburst_sections=Music,Movies`, `-e plexburst_skip_sonic=yes`). An unknown or unusable setting is refused before
+anything is done.
+"""
 
 
 def render_markdown(path: Path = PROJECT / "settings.yml") -> str:
-    """Return the settings as Markdown, one table per group, in file order."""
+    """The whole page: one table per group, in the order of the file."""
     spec = load_spec(path)
-    parts: list[str] = []
+    parts = [HEAD]
     for group, title in spec.groups.items():
-        parts += [f"#### {title}", "", "| variable | type | default | meaning |", "|---|---|---|---|"]
+        parts += [f"## {title}", "", "| variable | type | default | meaning |", "|---|---|---|---|"]
         parts += [_row(setting) for setting in spec.settings.values() if setting.group == group]
         parts.append("")
     return "\n".join(parts).rstrip("\n") + "\n"
-
-
-def replace_between_markers(text: str, table: str) -> str:
-    """Return ``text`` with ``table`` between the two markers; raises ValueError when a marker is missing."""
-    before, begin, rest = text.partition(BEGIN)
-    _old, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"Expected the markers {BEGIN} and {END}, in this order; at least one is missing.")
-    return f"{before}{BEGIN}\n\n{table}\n{END}{after}"
 
 
 def _row(setting: Setting) -> str:

@@ -1,4 +1,5 @@
-"""The simulator answers the official SDK as the recorded API does, traps included (facts/scaleway-ansible.md §2)."""
+"""The simulator answers the official SDK as the recorded API does, traps included
+(docs/scaleway-facts.md#instance-api)."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ from ansible_collections.plexburst.core.plugins.module_utils.host import sizing
 from hypothesis import given
 from hypothesis import strategies as st
 
-# (memory MiB, CPUs, disk GiB) of real instance types, facts/plex.md §1.7; Linux sees a few percent less memory.
+# (memory MiB, CPUs, disk GiB) of real instance types, docs/scaleway-facts.md#instance-types; Linux sees a few percent
+# less memory.
 MACHINES = {
     "DEV1-S": (1950, 2, 20),
     "DEV1-M": (3900, 3, 40),

@@ -79,7 +79,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """GET /identity; needs no token and comes from memory (facts §2.1)."""
+    """GET /identity; needs no token and comes from memory (docs/plex-facts.md#readiness)."""
 
     machine_identifier: str
     version: str
@@ -249,7 +249,8 @@ class PlexClient:
         return self._server
 
     def identity(self, *, retries: int | None = None) -> Identity:
-        """GET /identity. In XML `claimed` is "0"/"1"; servers before apiVersion lack nothing else (facts §2.1)."""
+        """GET /identity. In XML `claimed` is "0"/"1"; servers before apiVersion lack nothing else
+        (docs/plex-facts.md#readiness)."""
         root = self.call("GET", "/identity", retries=retries).xml()
         identifier = root.get("machineIdentifier", "")
         if root.tag != "MediaContainer" or not identifier:
@@ -263,7 +264,8 @@ class PlexClient:
         )
 
     def total(self, path: str, params: Mapping[str, Any] | None = None) -> int:
-        """Return the number of entries of a listing without fetching them (container size 0, facts §2.2)."""
+        """Return the number of entries of a listing without fetching them (container size 0,
+        docs/plex-facts.md#http-api)."""
         root = self.call(
             "GET", path, params=params, headers={"X-Plex-Container-Start": "0", "X-Plex-Container-Size": "0"}
         ).xml()
@@ -274,7 +276,8 @@ class PlexClient:
 
 
 def maintenance_status(body: str) -> str:
-    """Return the text of a 503 Maintenance body (XML or JSON form of facts §2.1), '' for another 503."""
+    """Return the text of a 503 Maintenance body (XML or JSON form of docs/plex-facts.md#readiness), '' for another
+    503."""
     text = body.strip()
     if text.startswith("<"):
         try:

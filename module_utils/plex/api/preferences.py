@@ -1,6 +1,7 @@
 """Server preferences: the quiet set, and a setter that reads back every value.
 
-Measured (facts §2.2): PUT /:/prefs answers 200 for a key that does not exist, so a key is looked up first and its value
+Measured (docs/plex-facts.md#http-api): PUT /:/prefs answers 200 for a key that does not exist, so a key is looked up
+first and its value
 read afterwards. With a wrong key the prior scripts left autoEmptyTrash on.
 """
 
@@ -49,10 +50,11 @@ QUIET: dict[str, Value] = {
     "LoudnessAnalysisBehavior": "never",
     "GenerateIndexFilesDuringAnalysis": False,
 }
-"""Set where the server has the key: which of them exist depends on version and Plex Pass (facts §2.6)."""
+"""Set where the server has the key: which of them exist depends on version and Plex Pass
+(docs/plex-facts.md#preferences)."""
 
 SONIC_KEY = "MusicAnalysisBehavior"
-"""Exists only with Plex Pass (facts §2.6)."""
+"""Exists only with Plex Pass (docs/plex-facts.md#preferences)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Wait until a Plex server is ready, by the steps of facts §2.1, and record every try.
+"""Wait until a Plex server is ready, by the steps of docs/plex-facts.md#readiness, and record every try.
 
 1 `/identity` answers 200 with a MediaContainer (503 Maintenance = it migrates its database: keep waiting, it is no
 failure);

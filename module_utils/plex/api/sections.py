@@ -128,7 +128,8 @@ def find_section(client: PlexClient, wanted: str) -> Section:
 
 
 def list_activities(client: PlexClient, *, retries: int | None = None) -> list[Activity]:
-    """GET /activities. The section's id sits on the Context child, not on the Activity (facts §1.9, 2.4)."""
+    """GET /activities. The section's id sits on the Context child, not on the Activity
+    (docs/plex-facts.md#activities)."""
     root = client.call("GET", "/activities", retries=retries).xml()
     activities = []
     for element in root.iter("Activity"):
@@ -197,7 +198,8 @@ def cancel_activity(client: PlexClient, uuid: str) -> bool:
 
 
 def analyse_items(client: PlexClient, ids: list[int]) -> None:
-    """PUT /library/metadata/{ids}/analyze for one batch. Never with force: that is a metadata refresh (facts §1.3)."""
+    """PUT /library/metadata/{ids}/analyze for one batch. Never with force: that is a metadata refresh
+    (docs/plex-facts.md#incidents)."""
     client.call("PUT", f"/library/metadata/{','.join(str(item) for item in ids)}/analyze")
 
 
@@ -207,7 +209,8 @@ def refresh_items(client: PlexClient, ids: list[int]) -> None:
 
 
 def sonic_by_api(client: PlexClient, ids: list[int]) -> dict[int, bool]:
-    """Whether the API says these tracks have Sonic data (musicAnalysisVersion, facts §2.7); missing ids are absent."""
+    """Whether the API says these tracks have Sonic data (musicAnalysisVersion, docs/plex-facts.md#sonic-analysis);
+    missing ids are absent."""
     if not ids:
         return {}
     root = client.call("GET", f"/library/metadata/{','.join(str(item) for item in ids)}").xml()

@@ -1,7 +1,8 @@
 """Cache of the state of each counted item, so that the next count reads only changed items.
 
 Plex moves `changed_at`, a counter that only grows, when it writes an item; but that an item was written does not say
-whether it had been counted already. In the 81,035 incident (facts §1.3) a refresh rewrote thousands of tracks that had
+whether it had been counted already. In the 81,035 incident (docs/plex-facts.md#incidents) a refresh rewrote thousands
+of tracks that had
 Sonic data: an increment without a memory would have called that progress. So a small SQLite file in the user's cache
 folder on the server's machine keeps one number per item. It is a cache: lost, damaged or from another database, it is
 made anew by a full count.
@@ -38,7 +39,7 @@ KEPT_SECONDS = 2 * 86400.0
 LIVE_LEAF, TRASHED_LEAF, LIVE_TRACK, SONIC_TRACK, SONIC_OTHER, SERVER_SONIC = 1, 2, 4, 8, 16, 32
 BITS = (LIVE_LEAF, TRASHED_LEAF, LIVE_TRACK, SONIC_TRACK, SONIC_OTHER, SERVER_SONIC)
 TRACK, MUSIC_SECTION, ALBUM_AND_ARTIST = 10, 8, (8, 9)
-# section_type -> metadata_type of its leaf items (facts §2.8): movies, episodes, tracks, photos.
+# section_type -> metadata_type of its leaf items (docs/plex-facts.md#database): movies, episodes, tracks, photos.
 LEAF_TYPES = {1: 1, 2: 4, 8: 10, 13: 13}
 
 

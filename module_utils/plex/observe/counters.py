@@ -1,7 +1,9 @@
 """Count items in Plex's database, read-only, while Plex works.
 
-Rules from the incidents of facts §1.3: a failed query is an error, never 0; a busy database is waited for; both
-encodings of extra_data count (facts §2.8); the Sonic count has a second, independent measure (blob_type 7). Every
+Rules from the incidents of docs/plex-facts.md#incidents: a failed query is an error, never 0; a busy database is waited
+for; both
+encodings of extra_data count (docs/plex-facts.md#database); the Sonic count has a second, independent measure
+(blob_type 7). Every
 connection registers a replacement for Plex's collation icu_root, which even a plain COUNT may need.
 """
 

@@ -1,7 +1,8 @@
 """Whether a mount works, checked by reading real files.
 
 A dead rclone mount still lists directories from its cache while no file opens; Plex treats that as deletion, which lost
-221 of 224 films (facts §1.3). Reading may also block in the kernel for ever, so it runs in a child process with a time
+221 of 224 films (docs/plex-facts.md#incidents). Reading may also block in the kernel for ever, so it runs in a child
+process with a time
 limit.
 """
 

@@ -18,7 +18,8 @@ from ..errors import ProcessScopeError
 from .sample import Process
 
 PROC = Path("/proc")
-# argv[0] of Plex's own programs (facts §2.5, 2.7). A kernel comm is cut at 15 letters, so the command line decides.
+# argv[0] of Plex's own programs (docs/plex-facts.md#scanner, #sonic-analysis). A kernel comm is cut at 15 letters, so
+# the command line decides.
 KINDS = (
     ("Plex Media Scanner", "scanner"),
     ("Plex Music Analyzer", "music_analyzer"),

@@ -13,7 +13,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """One row of GET /activities. `section_id` comes from the Context child (facts §2.4); progress -1 = unknown."""
+    """One row of GET /activities. `section_id` comes from the Context child (docs/plex-facts.md#activities); progress
+    -1 = unknown."""
 
     uuid: str
     type: str
@@ -57,7 +58,8 @@ class Counters:
     items/items_trashed: leaf items (movie, episode, track, photo). parts: media_parts. media: media_items, of which
     media_analysed went through Plex's analysis. sonic_*: tracks with Sonic data; sonic_other: albums and artists with
     it.
-    server_sonic_done / server_sonic_blobs: whole server, the two independent counts that must agree (facts §2.7).
+    server_sonic_done / server_sonic_blobs: whole server, the two independent counts that must agree
+    (docs/plex-facts.md#sonic-analysis).
     full: everything was counted; else only what changed, which is not enough to call anything complete. drift: tracks
     with Sonic data that a full count found and the increments before it had missed.
     """

@@ -1,6 +1,7 @@
 """Watch profiles: time limits for Plex, in seconds.
 
-The first five names and values are from the prior scripts (facts §1.6). Their `stall_threshold` counted checks, which
+The first five names and values are from the prior scripts (docs/plex-facts.md#earlier-scripts). Their `stall_threshold`
+counted checks, which
 hid the real time (anti-pattern 12), so here it is in seconds. `sandbox` is for the simulator, whose tasks take seconds.
 The end of a task is normally detected from positive evidence; these limits are the fallback.
 """
@@ -85,7 +86,8 @@ PROFILES: dict[str, Profile] = {
 
 # Sonic and refreshes of a cloud run last hours or days, so they use their own profile.
 _SPECIAL = {("cloud_standard", "sonic"): "cloud_intensive", ("cloud_standard", "refresh"): "metadata_refresh"}
-# Prior safety limits per section type (facts §1.6): photos 8 h, films and music 4 h; a profile may give more, not less.
+# Prior safety limits per section type (docs/plex-facts.md#earlier-scripts): photos 8 h, films and music 4 h; a profile
+# may give more, not less.
 _SECTION_TIMEOUT = {"movie": 14400.0, "show": 7200.0, "artist": 14400.0, "photo": 28800.0}
 
 

@@ -143,7 +143,8 @@ def slow_mount(window: Sequence[Sample], profile: Profile) -> Verdict | None:
 def _butler_instead(window: Sequence[Sample], profile: Profile, now: float) -> Verdict | None:
     """Return whether a scheduled task ran all the time without a change of counts; its workers are not the task's.
 
-    (facts §1.2: an earlier DeepMediaAnalysis spawned --analyze-deeply processes that looked like the scanner, and cost
+    (docs/plex-facts.md#incidents: an earlier DeepMediaAnalysis spawned --analyze-deeply processes that looked like the
+    scanner, and cost
     144 minutes.)
     """
     count, seconds = trailing(window, lambda sample: bool(other_butler(sample)), now)

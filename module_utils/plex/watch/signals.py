@@ -31,7 +31,8 @@ def _refreshing(task: Task, sample: Sample) -> bool:
 
 
 def _scanning(task: Task, process: Process) -> bool:
-    """A scanner that scans these sections; deep analysis, thumbnails and credits run in a scanner too (facts §2.5)."""
+    """A scanner that scans these sections; deep analysis, thumbnails and credits run in a scanner too
+    (docs/plex-facts.md#scanner)."""
     if process.kind != "scanner":
         return False
     words = process.args.partition(" --directory ")[0].split()  # a folder's name may look like anything

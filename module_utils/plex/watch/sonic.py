@@ -1,4 +1,5 @@
-"""Verdicts on Sonic analysis: progress means a growing counter; a frozen one has a reason (facts §1.3, 2.7)."""
+"""Verdicts on Sonic analysis: progress means a growing counter; a frozen one has a reason
+(docs/plex-facts.md#incidents, #sonic-analysis)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The meaning of a window of samples: a pure function of (task, samples, profile, clock).
 
-Rules from incidents (facts §1.3): CPU alone is not progress; Sonic progress is a growing counter; a frozen counter with
+Rules from incidents (docs/plex-facts.md#incidents): CPU alone is not progress; Sonic progress is a growing counter; a
+frozen counter with
 a busy CPU has a known reason; silence is not success; an error is not zero. No task ends on incremental counts.
 """
 

@@ -1,6 +1,7 @@
 """The files of Plex's bundles, and where a reference in the database leads.
 
-Layout (facts/plex.md §2.10): `Metadata/<Movies|TV Shows|Artists|Albums|…>/x/<rest>.bundle` by `metadata_items.hash`,
+Layout (docs/plex-facts.md#files): `Metadata/<Movies|TV Shows|Artists|Albums|…>/x/<rest>.bundle` by
+`metadata_items.hash`,
 `Media/localhost/x/<rest>.bundle` by `media_parts.hash`. The facts end at the bundle. Public projects that read Plex's
 folder say (unconfirmed on a living server; found by full text search, abhinavp06/PLAYER and ananchev/ifc-plex-stalker
 among them): `metadata://posters/N` is `Contents/_combined/posters/N`, or `Contents/_stored/posters/N`;

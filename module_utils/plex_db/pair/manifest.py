@@ -28,7 +28,7 @@ TRACK = 10
 PLAYLIST = 15
 COLLECTION = 18
 SONIC_BLOB = 7
-# Both shapes of extra_data (URL-encoded before PMS 1.40, JSON since) hold this word (facts/plex.md §2.8).
+# Both shapes of extra_data (URL-encoded before PMS 1.40, JSON since) hold this word (docs/plex-facts.md#database).
 SONIC_MARK = "%musicAnalysisVersion%"
 REQUIRED_TABLES = {
     LIBRARY: {

@@ -1,6 +1,7 @@
 """Read-only access to Plex databases with stock SQLite.
 
-Plex's tokenizer `collating` and collation `icu_root` live only in its own binary (facts/plex.md §2.8). Stock SQLite
+Plex's tokenizer `collating` and collation `icu_root` live only in its own binary (docs/plex-facts.md#database). Stock
+SQLite
 reads the
 ordinary tables, but even `SELECT COUNT(*)` fails when the planner picks the ICU index, so every connection gets a
 replacement collation.

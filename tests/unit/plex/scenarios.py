@@ -1,6 +1,7 @@
 """Situations of a Plex server over hours, replayed through the real Watcher on a virtual clock.
 
-Each says whether it was recorded, or invented and from which fact of facts/plex.md. Times in seconds from the start.
+Each says whether it was recorded, or invented and from which fact of docs/plex-facts.md. Times in seconds from the
+start.
 """
 
 from __future__ import annotations

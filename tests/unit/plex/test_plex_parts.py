@@ -126,7 +126,8 @@ def test_a_live_mount_passes_and_one_removed_file_is_no_alarm(tmp_path: Path) ->
 
 
 def test_a_mount_whose_directories_list_but_files_do_not_open_is_dead(tmp_path: Path) -> None:
-    # Recorded (facts 1.3): dir-cache lists directories, files are unreadable. Here a directory stands for such a file.
+    # Recorded (docs/plex-facts.md#incidents): dir-cache lists directories, files are unreadable. Here a directory
+    # stands for such a file.
     for name in ("a.flac", "b.flac"):
         (tmp_path / name).mkdir()
     seen = mount_probe.probe([str(tmp_path / "a.flac"), str(tmp_path / "b.flac")], [str(tmp_path)], time_limit=10)
@@ -140,7 +141,7 @@ def test_an_empty_mountpoint_is_dead_when_the_database_names_files(tmp_path: Pat
 
 
 def test_names_that_no_longer_fit_are_refused_although_the_mount_lives(tmp_path: Path) -> None:
-    # Recorded (facts 1.3): 'Dune (2021) Bluray-720p.mp4' didn't exist -> 221 removed in 2 s.
+    # Recorded (docs/plex-facts.md#incidents): 'Dune (2021) Bluray-720p.mp4' didn't exist -> 221 removed in 2 s.
     (tmp_path / "other.mp4").write_bytes(b"x")
     seen = mount_probe.probe([str(tmp_path / f"{i}.mp4") for i in range(10)], [str(tmp_path)], time_limit=10)
     assert not seen.ok

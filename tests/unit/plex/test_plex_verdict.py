@@ -51,7 +51,8 @@ def every(interval: float, until: float, make: Callable[[float], dict[str, Any]]
 
 
 def test_the_81035_incident_is_named_within_ten_virtual_minutes() -> None:
-    # Recorded (facts 1.3): --force with Sonic, CPU 407 %, counter stuck 81,035 -> 81,035, no audio file read.
+    # Recorded (docs/plex-facts.md#incidents): --force with Sonic, CPU 407 %, counter stuck 81,035 -> 81,035, no audio
+    # file read.
     def at(t: float) -> dict[str, Any]:
         scanner = process("scanner", 4.0 * t, pid=50, args="Plex Media Scanner --analyze --section 1 --force")
         return {"processes": (server(0.07 * t), scanner), "counters": counters(sonic_done=81035)}
@@ -64,7 +65,7 @@ def test_the_81035_incident_is_named_within_ten_virtual_minutes() -> None:
 
 
 def test_sonic_that_moves_slowly_is_never_stopped() -> None:
-    # Invented from facts 2.7: no rate is known; one track in two minutes is progress.
+    # Invented from docs/plex-facts.md#sonic-analysis: no rate is known; one track in two minutes is progress.
     def at(t: float) -> dict[str, Any]:
         return {
             "processes": (server(), process("music_analyzer", t, pid=60)),
@@ -88,7 +89,7 @@ def test_sonic_is_complete_only_when_nothing_is_pending() -> None:
 
 
 def test_silence_with_tracks_pending_is_not_success_but_a_named_stall() -> None:
-    # Recorded rule of the prior scripts (facts 1.6): 30 stalls -> success. Never again.
+    # Recorded rule of the prior scripts (docs/plex-facts.md#earlier-scripts): 30 stalls -> success. Never again.
     def at(t: float) -> dict[str, Any]:
         busy = (process("music_analyzer", t, pid=60),) if t < 600 else ()
         done = 81035 + int(min(t, 600))
@@ -101,7 +102,7 @@ def test_silence_with_tracks_pending_is_not_success_but_a_named_stall() -> None:
 
 
 def test_a_queue_drained_with_three_percent_failed_is_named_after_one_restart() -> None:
-    # Invented from facts 2.7: failed tracks are not queued again until the album is refreshed.
+    # Invented from docs/plex-facts.md#sonic-analysis: failed tracks are not queued again until the album is refreshed.
     done = 456534 - 13696
     again = task("sonic", restarts=1, window_from=1000.0, started_at=0.0)
     trace = [sample(1000.0 + 60 * i, counters=counters(sonic_done=done)) for i in range(12)]
@@ -134,7 +135,7 @@ def test_one_hanging_analyzer_is_a_stall_after_the_profiles_time() -> None:
 
 
 def test_a_scheduled_butler_task_instead_of_sonic_is_cancelled() -> None:
-    # Recorded (facts 1.2): DeepMediaAnalysis spawned --analyze-deeply and cost 144 minutes.
+    # Recorded (docs/plex-facts.md#incidents): DeepMediaAnalysis spawned --analyze-deeply and cost 144 minutes.
     def at(t: float) -> dict[str, Any]:
         return {
             "activities": (activity("butler", "DeepMediaAnalysis", None),),
@@ -216,7 +217,7 @@ def test_tracks_in_the_trash_are_listed_by_the_api_and_are_no_mismatch() -> None
 
 
 def test_without_sqlite_nothing_is_ever_complete() -> None:
-    # Recorded (facts 1.3 no. 1): sqlite3 missing made every counter 0 and the run "100 % complete".
+    # Recorded (docs/plex-facts.md#incidents no. 1): sqlite3 missing made every counter 0 and the run "100 % complete".
     broken = sample(0, counters=None, counters_error="This machine's Python has no sqlite3")
     for kind in ("scan", "analyse", "sonic", "stabilise", "refresh"):
         verdict, _ = replay(task(kind), [broken], SCAN)
@@ -225,7 +226,7 @@ def test_without_sqlite_nothing_is_ever_complete() -> None:
 
 
 def test_a_mount_that_dies_mid_scan_stops_the_scan_at_the_second_probe() -> None:
-    # Recorded (facts 1.3): a scan on a degraded mount deleted 221 of 224 movies.
+    # Recorded (docs/plex-facts.md#incidents): a scan on a degraded mount deleted 221 of 224 movies.
     def at(t: float) -> dict[str, Any]:
         scanner = process("scanner", t, pid=50)
         return {
@@ -263,7 +264,8 @@ def test_a_slow_mount_has_its_own_name() -> None:
 
 
 def test_analysis_that_looks_idle_while_ffmpeg_reads_for_40_minutes_is_not_stopped() -> None:
-    # Invented from facts 1.3/2.5: deep analysis reads whole files over a slow line with little CPU.
+    # Invented from docs/plex-facts.md#incidents, #scanner: deep analysis reads whole files over a slow line with little
+    # CPU.
     def at(t: float) -> dict[str, Any]:
         worker = process("transcoder", 0.001 * t, pid=70, read=int(t) * 100_000)
         return {"processes": (server(), worker), "counters": counters(media=315, media_analysed=300)}
@@ -391,7 +393,7 @@ def test_a_database_busy_for_ever_is_named() -> None:
 
 
 def test_nothing_ends_well_on_a_probe_that_failed() -> None:
-    # Invented from facts 1.3 (the mount dies in the last second of a scan): the next probe decides.
+    # Invented from docs/plex-facts.md#incidents (the mount dies in the last second of a scan): the next probe decides.
     begun = task("scan", scanned_before=100)
     over = {"sections": (section(scanned_at=150),)}
     trace = [sample(0.0, **over), sample(20.0, **over, mount=DEAD), sample(40.0, **over, mount=None)]
@@ -413,7 +415,8 @@ def test_a_locked_database_that_silences_plex_is_not_taken_for_a_plex_that_died(
 
 
 def test_a_restart_loop_is_named() -> None:
-    # Recorded (facts 1.3): a corrupt archive made Plex restart for ever, visible only in docker logs.
+    # Recorded (docs/plex-facts.md#incidents): a corrupt archive made Plex restart for ever, visible only in docker
+    # logs.
     trace = [sample(60.0 * i, server_pid=100 + i, server_started=float(i)) for i in range(4)]
     assert judge(task("scan"), trace[:2], SCAN, 60.0).next_step == START_AGAIN  # once may be chance
     verdict = judge(task("scan"), trace[:3], SCAN, 120.0)
