@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..plex_db.delta.delta import DESCRIPTION, Part, Parts, amount, is_good, load, missing_parts, remove
+from ..plex_db.delta.delta import DESCRIPTION, Kind, Part, Parts, amount, is_good, load, missing_parts, remove
 from ..plex_db.errors import PlexDatabaseError
 from ..plex_db.pair.files import sha256_of
 
@@ -44,16 +44,6 @@ class Carried:
     def plain(self) -> dict[str, Any]:
         """Return the result for a task."""
         return {**asdict(self), "seconds": round(self.seconds, 1)}
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of folder that travels in parts: what its description is called, how it is read, and how what does not
-    belong to `keep` is removed from such a folder."""
-
-    description: str
-    load: Callable[[Path], Parts]
-    remove: Callable[[Path, Any], bool]
 
 
 DELTAS = Kind(DESCRIPTION, load, remove)

@@ -25,8 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ...transfer.carrier import Kind
-from ..delta.delta import Files, Part, amount, missing_parts
+from ..delta.delta import Files, Kind, Part, amount, missing_parts
 from ..errors import PlexDatabaseError
 from ..pair.files import CHUNK_BYTES, FileOperations, make_folder, read_json_object, require_space, utc_now
 from .layout import Entry, Places, inside, printable, problem_of, walk

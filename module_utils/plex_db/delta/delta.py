@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -58,6 +58,16 @@ class Parts(Protocol):
 
     @property
     def parts(self) -> tuple[Part, ...]: ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of folder that travels in parts: what its description is called, how it is read, and how what does not
+    belong to `keep` is removed from such a folder."""
+
+    description: str
+    load: Callable[[Path], Parts]
+    remove: Callable[[Path, Any], bool]
 
 
 @dataclass(frozen=True)
