@@ -48,7 +48,7 @@ options:
     type: path
   base:
     description: Folder of the base, with its manifest. Empty means no base.
-    type: str
+    type: path
     default: ''
   other_base:
     description:
@@ -237,7 +237,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "applied", "inspected", "absent"], "default": "present"},
             "delta": {"type": "path", "required": True},
             "result": {"type": "path"},
-            "base": {"type": "str", "default": ""},
+            "base": {"type": "path", "default": ""},
             "other_base": {"type": "dict"},
             "owner": {"type": "str", "default": ""},
         },
@@ -250,8 +250,6 @@ def main() -> None:
             "distribution's complete python3, or set ansible_python_interpreter to one."
         )
     options = module.params
-    if options["base"]:
-        options["base"] = str(Path(options["base"]).expanduser())
     states = {"present": make, "applied": apply, "inspected": known, "absent": remove}
     try:
         answer = states[options["state"]](options, module.check_mode)

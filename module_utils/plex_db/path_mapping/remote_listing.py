@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO, cast
 
 from ..errors import PlexDatabaseError
 from ..pair.files import utc_now
@@ -139,8 +140,7 @@ def _list_remote(rclone: str, config: Path, remote: str, timeout: float) -> Iter
             watchdog = _Watchdog(process, timeout)
             finished = False
             try:
-                assert process.stdout is not None  # noqa: S101 - PIPE was asked for
-                yield from _entries(process.stdout, remote)
+                yield from _entries(cast(IO[bytes], process.stdout), remote)
                 finished = True
             finally:
                 watchdog.cancel()
