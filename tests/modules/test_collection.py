@@ -96,6 +96,11 @@ def test_what_does_not_belong_is_noticed(name: str) -> None:
     assert not_allowed([name]) == [name]
 
 
+def test_without_git_the_tests_fail_and_say_why(tmp_path: Path) -> None:
+    with pytest.raises(pytest.fail.Exception, match=r"Run these tests in a git checkout\."):
+        tracked(tmp_path)
+
+
 def test_everything_that_a_run_needs_travels(tarball: Path) -> None:
     packed = set(members(tarball))
     needed = {name for name in tracked() if name.partition("/")[0] in TRAVEL}
