@@ -80,6 +80,7 @@ def test_the_copy_that_is_judged_has_every_module(core: Path) -> None:
 
 def test_sanity_finds_nothing(core: Path) -> None:
     code, output = sanity(core, *OFFLINE)
+    assert [line for line in output.splitlines() if line.startswith(("ERROR", "FATAL"))] == []
     assert code == 0, output
     for name in OFFLINE:
         assert f'Running sanity test "{name}"' in output
