@@ -208,25 +208,18 @@ ssh_host_fingerprints:
   elements: str
 """
 
-import traceback
 from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import naming
-
-try:
-    from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import (
-        client,
-        hosts,
-        offers,
-        records,
-        servers,
-    )
-
-    IMPORT_ERROR = None
-except ImportError:
-    IMPORT_ERROR = traceback.format_exc()
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import (
+    client,
+    hosts,
+    naming,
+    offers,
+    records,
+    servers,
+)
 
 
 def holdings_of(cloud: client.Scaleway, run_id: str | None) -> dict[str, Any]:
@@ -310,8 +303,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if IMPORT_ERROR is not None:
-        module.fail_json(msg=missing_required_lib("scaleway>=2.12"), exception=IMPORT_ERROR)
+    if client.IMPORT_ERROR is not None:
+        module.fail_json(msg=missing_required_lib("scaleway>=2.12"), exception=client.IMPORT_ERROR)
     try:
         result = inform(module.params)
     except (ValueError, client.ScalewayError) as error:

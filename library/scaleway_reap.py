@@ -129,22 +129,14 @@ kept:
       elements: str
 """
 
-import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import naming
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import client, naming, servers
 from ansible_collections.plexburst.core.plugins.module_utils.run.folder import RunFolderError, recorded
-
-try:
-    from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import client, servers
-
-    IMPORT_ERROR = None
-except ImportError:
-    IMPORT_ERROR = traceback.format_exc()
 
 
 def wanted_by(params: dict[str, Any]) -> Callable[[naming.Marks], bool]:
@@ -221,8 +213,8 @@ def main() -> None:
         mutually_exclusive=[("run_id", "older_than", "all")],
         supports_check_mode=True,
     )
-    if IMPORT_ERROR is not None:
-        module.fail_json(msg=missing_required_lib("scaleway>=2.12"), exception=IMPORT_ERROR)
+    if client.IMPORT_ERROR is not None:
+        module.fail_json(msg=missing_required_lib("scaleway>=2.12"), exception=client.IMPORT_ERROR)
     try:
         reaper = Reaper(module.params, module.check_mode)
     except (ValueError, RunFolderError, client.ScalewayError) as error:

@@ -130,31 +130,24 @@ own:
   elements: str
 """
 
-import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import naming
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import (
+    client,
+    naming,
+    other_runs,
+    records,
+    servers,
+)
 from ansible_collections.plexburst.core.plugins.module_utils.run.folder import (
     RunFolderError,
     living_run,
     recorded,
     utc_now,
 )
-
-try:
-    from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import (
-        client,
-        other_runs,
-        records,
-        servers,
-    )
-
-    IMPORT_ERROR = None
-except ImportError:
-    IMPORT_ERROR = traceback.format_exc()
 
 
 class Look:
@@ -249,8 +242,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if IMPORT_ERROR is not None:
-        module.fail_json(msg=missing_required_lib("scaleway>=2.12"), exception=IMPORT_ERROR)
+    if client.IMPORT_ERROR is not None:
+        module.fail_json(msg=missing_required_lib("scaleway>=2.12"), exception=client.IMPORT_ERROR)
     try:
         result = Look(module).result()
     except (ValueError, RunFolderError, client.ScalewayError) as error:

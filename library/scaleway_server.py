@@ -266,18 +266,10 @@ tried:
       type: str
 """
 
-import traceback
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import naming
-
-try:
-    from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import client, hosts, servers
-
-    IMPORT_ERROR = None
-except ImportError:
-    IMPORT_ERROR = traceback.format_exc()
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import client, hosts, naming, servers
 
 
 def wish_from(params: dict[str, Any]) -> servers.Wish:
@@ -435,8 +427,8 @@ def main() -> None:
         required_if=[("state", "present", ("types", "expires_at")), ("state", "running", ("types", "expires_at"))],
         supports_check_mode=True,
     )
-    if IMPORT_ERROR is not None:
-        module.fail_json(msg=missing_required_lib("scaleway>=2.12"), exception=IMPORT_ERROR)
+    if client.IMPORT_ERROR is not None:
+        module.fail_json(msg=missing_required_lib("scaleway>=2.12"), exception=client.IMPORT_ERROR)
     try:
         runner = Runner(module)
     except (ValueError, client.ScalewayError) as error:

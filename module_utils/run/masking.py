@@ -14,7 +14,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+try:
+    import yaml
+except ImportError as error:
+    YAML_PROBLEM = str(error)
+else:
+    YAML_PROBLEM = ""
 
 MASK = "********"
 _SHORTEST = 8
@@ -108,6 +113,8 @@ def _rclone_secrets(path: Path) -> set[str]:
 
 
 def _scaleway_secrets(path: Path) -> set[str]:
+    if YAML_PROBLEM:
+        raise ValueError(f"{path} cannot be read without PyYAML ({YAML_PROBLEM}). Install it where Ansible runs.")
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

@@ -16,10 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..plex.maintenance_window import window
 from ..plex.watch import profiles
+
+try:
+    import yaml
+except ImportError as error:
+    YAML_PROBLEM = str(error)
+else:
+    YAML_PROBLEM = ""
 
 PREFIX = "plexburst_"
 EXEMPT = frozenset({"plexburst_phase"})
@@ -78,6 +83,8 @@ def load_spec(path: Path) -> Spec:
 
     Raises SettingsError with all problems of the file, and OSError when it cannot be read.
     """
+    if YAML_PROBLEM:
+        raise SettingsError([f"{path} cannot be read without PyYAML ({YAML_PROBLEM}). Install it where Ansible runs."])
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     problems: list[str] = []
     groups = {entry["name"]: entry["title"] for entry in raw["groups"]}

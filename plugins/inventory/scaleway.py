@@ -109,14 +109,8 @@ from typing import Any
 
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
-
-try:
-    from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import client, hosts
-    from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway.records import ServerRecord
-
-    IMPORT_ERROR: ImportError | None = None
-except ImportError as error:
-    IMPORT_ERROR = error
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway import client, hosts
+from ansible_collections.plexburst.core.plugins.module_utils.cloud.scaleway.records import ServerRecord
 
 ENDINGS = ("scaleway.yml", "scaleway.yaml", "scw.yml", "scw.yaml")
 
@@ -133,10 +127,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         """Fill INVENTORY from PATH; AnsibleParserError with a sentence when that is not possible."""
         super().parse(inventory, loader, path, cache)
-        if IMPORT_ERROR is not None:
+        if client.IMPORT_ERROR is not None:
             raise AnsibleParserError(
                 f"The inventory {path} needs the Python package scaleway, 2.12 or newer, where Ansible runs "
-                f"({IMPORT_ERROR})."
+                f"({client.IMPORT_ERROR.splitlines()[-1]})."
             )
         self._read_config_data(path)
         for item in self._records(path, cache):

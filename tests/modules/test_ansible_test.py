@@ -145,7 +145,6 @@ def failed_imports(core: Path, kind: str, folders: tuple[str, ...], python: tupl
 NOTHING_INSTALLED = (sys.executable, "-S")
 
 
-@pytest.mark.xfail(strict=True, reason="client.py, masking.py and settings.py do not guard their imports")
 def test_modules_and_their_code_import_where_nothing_is_installed(core: Path) -> None:
     assert failed_imports(core, "module", ("plugins/modules", "plugins/module_utils"), NOTHING_INSTALLED) == []
 

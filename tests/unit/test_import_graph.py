@@ -206,7 +206,6 @@ def test_no_circle_between_the_folders_of_module_utils() -> None:
     assert circles(graph(PROJECT, area)) == []
 
 
-@pytest.mark.xfail(strict=True, reason="client.py, masking.py and settings.py do not guard their imports")
 def test_code_for_targets_imports_nothing_that_a_target_may_lack() -> None:
     assert forbidden(PROJECT) == []
 

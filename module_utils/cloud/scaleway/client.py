@@ -15,6 +15,7 @@ import json
 import os
 import random
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -22,28 +23,34 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import requests
-import yaml
-from scaleway import Client
-from scaleway.block.v1 import BlockV1API
-from scaleway.instance.v1 import (
-    IpType,
-    ServerAction,
-    VolumeServerTemplate,
-    VolumeVolumeType,
-)
-from scaleway.instance.v1.custom_api import InstanceUtilsV1API
-from scaleway.marketplace.v2 import LocalImageType, MarketplaceV2API
-from scaleway_core.validations.string_validation import (
-    is_access_key,
-    is_project_id,
-    is_secret_key,
-    is_zone,
-)
-from urllib3.exceptions import MaxRetryError, NewConnectionError
-
 from .offers import Offer
 from .records import BLOCK_VOLUME, LOCAL_VOLUME, IpRecord, ServerRecord, VolumeRecord
+
+try:
+    import requests
+    import yaml
+    from scaleway import Client
+    from scaleway.block.v1 import BlockV1API
+    from scaleway.instance.v1 import (
+        IpType,
+        ServerAction,
+        VolumeServerTemplate,
+        VolumeVolumeType,
+    )
+    from scaleway.instance.v1.custom_api import InstanceUtilsV1API
+    from scaleway.marketplace.v2 import LocalImageType, MarketplaceV2API
+    from scaleway_core.validations.string_validation import (
+        is_access_key,
+        is_project_id,
+        is_secret_key,
+        is_zone,
+    )
+    from urllib3.exceptions import MaxRetryError, NewConnectionError
+except ImportError:
+    IMPORT_ERROR: str | None = traceback.format_exc()
+    InstanceUtilsV1API = BlockV1API = MarketplaceV2API = object
+else:
+    IMPORT_ERROR = None
 
 T = TypeVar("T")
 
