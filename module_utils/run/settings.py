@@ -118,6 +118,48 @@ def load_spec(path: Path) -> Spec:
     return Spec(groups=groups, settings=settings)
 
 
+SYSTEM_INVENTORY = "/etc/ansible/hosts"
+"""Ansible's own default. It belongs to the machine, so run folders do not go beside it."""
+
+
+def base_dir(inventories: Sequence[str], collection: Path, current: Path) -> Path:
+    """Return the folder to which relative controller paths are relative: the one beside the inventory.
+
+    That is the folder that contains the first of ``inventories`` (file or folder, as given with ``-i``) that exists. A
+    checkout of the project counts as one folder, so an inventory in it means the checkout's top folder. Without an
+    inventory, or with one inside an installed ``collection``, it is the ``current`` folder.
+    """
+    for inventory in inventories:
+        path = Path(inventory).expanduser()
+        if "," in inventory or inventory == SYSTEM_INVENTORY or not path.exists():
+            continue
+        beside = path.absolute().parent
+        if not _is_below(beside, collection):
+            return beside
+        if is_checkout(collection):
+            return collection
+    return collection if is_checkout(collection) and _is_below(current, collection) else current
+
+
+def is_checkout(collection: Path) -> bool:
+    """Whether ``collection`` is the project's folder and not an installation, which has no galaxy.yml."""
+    return (collection / "galaxy.yml").is_file()
+
+
+def runs_dir_problem(runs_dir: str, collection: Path) -> str:
+    """Return why no run folder may be in ``runs_dir``: the next installation deletes an installed collection."""
+    if is_checkout(collection) or not _is_below(Path(runs_dir), collection):
+        return ""
+    return (
+        f"plexburst_runs_dir: {runs_dir} is inside the installed collection, and the next installation of the "
+        "collection deletes it. Start from another folder, or set plexburst_runs_dir to an absolute path elsewhere."
+    )
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
 def given_names(variables: Mapping[str, Any]) -> list[str]:
     """Return the names of all variables that must be settings, sorted."""
     return sorted(name for name in variables if name.startswith(PREFIX) and name not in EXEMPT)
@@ -127,14 +169,15 @@ def resolve(
     spec: Spec,
     variables: Mapping[str, Any],
     *,
-    project_dir: Path,
+    base: Path,
     required: Sequence[str] | None = None,
     unresolved: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return the typed values of all settings, keyed without the prefix.
 
     Names in ``variables`` that do not begin with ``plexburst_`` are ignored. ``required`` names the settings that must
-    not be empty (None: those that the specification marks). Relative controller paths are relative to ``project_dir``.
+    not be empty (None: those that the specification marks). Relative controller paths are relative to ``base``
+    (``base_dir``).
     ``unresolved`` are variables whose template failed; they are not reported as missing as well.
 
     Raises SettingsError with all problems.
@@ -150,7 +193,7 @@ def resolve(
         if value is None:
             value = setting.default
         try:
-            values[name] = _convert(setting, value, project_dir)
+            values[name] = _convert(setting, value, base)
         except _Unfit as unfit:
             bad.add(name)
             problems.append(f"{setting.variable}: {unfit}")
@@ -236,7 +279,7 @@ def _contradictions(values: Mapping[str, Any], must: Sequence[str]) -> list[str]
     return problems
 
 
-def _convert(setting: Setting, value: Any, project_dir: Path) -> Any:
+def _convert(setting: Setting, value: Any, base: Path) -> Any:
     """Return the typed value; raises _Unfit with what was expected and what was found."""
     converters: Mapping[str, Callable[[], Any]] = {
         "bool": lambda: _bool(value),
@@ -245,7 +288,7 @@ def _convert(setting: Setting, value: Any, project_dir: Path) -> Any:
         "list": lambda: [_element(setting, entry) for entry in _list(value)],
         "dict": lambda: _strings(_dict(value)),
         "choice": lambda: _choice(setting, _text(value)),
-        "path": lambda: _path(_text(value), project_dir),
+        "path": lambda: _path(_text(value), base),
         "remote_path": lambda: _remote_path(_text(value)),
         "str": lambda: _text(value),
     }
@@ -258,9 +301,9 @@ def _choice(setting: Setting, text: str) -> str:
     return text
 
 
-def _path(text: str, project_dir: Path) -> str:
+def _path(text: str, base: Path) -> str:
     try:
-        return str(project_dir / Path(text).expanduser()) if text else ""
+        return str(base / Path(text).expanduser()) if text else ""
     except RuntimeError:
         raise _Unfit(f"{text!r} is the home folder of a user that does not exist.") from None
 

@@ -11,16 +11,18 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.plexburst.core.plugins.module_utils.run.settings import (
     SettingsError,
+    base_dir,
     given_names,
     load_spec,
     resolve,
+    runs_dir_problem,
 )
 
-PROJECT = Path(__file__).resolve().parents[2]
+COLLECTION = Path(__file__).resolve().parents[2]
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
-    """Read the project's settings.yml and the task's variables; changes nothing."""
+    """Read the collection's settings.yml and the task's variables; changes nothing."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
@@ -43,12 +45,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         problems = [f"{', '.join(names)} cannot be templated: {error}" for error, names in unknown.items()]
         try:
             settings = resolve(
-                load_spec(PROJECT / "settings.yml"),
+                load_spec(COLLECTION / "settings.yml"),
                 given,
-                project_dir=PROJECT,
+                base=base_dir(variables.get("ansible_inventory_sources") or [], COLLECTION, Path.cwd()),
                 required=arguments["required"],
                 unresolved=[name for names in unknown.values() for name in names],
             )
+            problems += filter(None, [runs_dir_problem(settings["runs_dir"], COLLECTION)])
         except SettingsError as error:
             problems += error.problems
         except OSError as error:

@@ -141,6 +141,32 @@ def test_every_playbook_parses_where_it_is_installed(installed: tuple[Path, dict
     assert parsed.stdout.count("playbook: ") == len(PLAYBOOKS)
 
 
+def test_no_run_folder_is_below_the_installed_collection(installed: tuple[Path, dict[str, str]]) -> None:
+    folder, env = installed
+    core = folder / "collections" / "ansible_collections" / "plexburst" / "core"
+    (folder / "mine").mkdir()
+    (folder / "mine" / "hosts.yml").write_text("all: {hosts: {home: null}}\n", encoding="utf-8")
+    (folder / "look.yml").write_text(
+        "- hosts: localhost\n"
+        "  gather_facts: false\n"
+        "  tasks:\n"
+        "    - plexburst.core.plexburst_settings: {required: []}\n"
+        "    - ansible.builtin.debug: {msg: 'runs={{ run_settings.runs_dir }}'}\n",
+        encoding="utf-8",
+    )
+    look = ("ansible-playbook", str(folder / "look.yml"), "-i")
+    for inventory, current, runs in (
+        ("mine/hosts.yml", folder, folder / "mine" / "runs"),
+        (str(folder / "mine"), core, folder / "runs"),
+        (str(core / "inventory" / "example"), folder, folder / "runs"),
+    ):
+        done = ansible(*look, inventory, folder=current, env=env)
+        assert f"runs={runs}" in done.stdout, done.stdout + done.stderr
+    refused = ansible(*look, str(core / "inventory" / "example"), folder=core / "docs", env=env)
+    assert refused.returncode != 0
+    assert "the next installation of the collection deletes it" in refused.stdout + refused.stderr
+
+
 def test_requires_ansible_is_what_is_tested() -> None:
     """pyproject.toml installs for each Python what the tests run with; the oldest of it is what is required."""
     runtime = yaml.safe_load((PROJECT / "meta" / "runtime.yml").read_text(encoding="utf-8"))

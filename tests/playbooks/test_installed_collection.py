@@ -164,7 +164,6 @@ def test_tags_are_refused(story: Story) -> None:
     assert "ok=" not in story.tags.stdout
 
 
-@pytest.mark.xfail(strict=True, reason="relative paths still resolve against the collection")
 def test_a_run_folder_outlives_the_collection(elsewhere: Elsewhere, story: Story) -> None:
     """It lies beside the inventory; playbooks of the collection that was installed anew find it."""
     (latest,) = story.latest
@@ -194,7 +193,6 @@ def test_a_whole_delta_sync(elsewhere: Elsewhere, story: Story) -> None:
     assert story.before.sonic_marks < story.after.sonic_marks
 
 
-@pytest.mark.xfail(strict=True, reason="relative paths still resolve against the collection")
 def test_nothing_is_written_below_the_collection(story: Story) -> None:
     assert story.after_plan == story.installed
     assert story.after_delta_sync == story.installed

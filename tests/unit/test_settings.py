@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.plexburst.core.plugins.module_utils.plex.watch.profiles import PROFILES
-from ansible_collections.plexburst.core.plugins.module_utils.run.settings import SettingsError, load_spec, resolve
+from ansible_collections.plexburst.core.plugins.module_utils.run.settings import (
+    SettingsError,
+    base_dir,
+    load_spec,
+    resolve,
+    runs_dir_problem,
+)
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -23,12 +29,12 @@ NEEDED = {
 
 
 def value(name: str, said: object) -> object:
-    return resolve(SPEC, {**NEEDED, f"plexburst_{name}": said}, project_dir=PROJECT)[name]
+    return resolve(SPEC, {**NEEDED, f"plexburst_{name}": said}, base=PROJECT)[name]
 
 
 def problems(**said: object) -> list[str]:
     with pytest.raises(SettingsError) as caught:
-        resolve(SPEC, {**NEEDED, **{f"plexburst_{name}": word for name, word in said.items()}}, project_dir=PROJECT)
+        resolve(SPEC, {**NEEDED, **{f"plexburst_{name}": word for name, word in said.items()}}, base=PROJECT)
     return caught.value.problems
 
 
@@ -113,12 +119,12 @@ def test_a_name_like_nothing_else_comes_without_a_guess() -> None:
 
 
 def test_the_phase_of_a_play_is_no_setting() -> None:
-    resolve(SPEC, {**NEEDED, "plexburst_phase": "index"}, project_dir=PROJECT)
+    resolve(SPEC, {**NEEDED, "plexburst_phase": "index"}, base=PROJECT)
 
 
 def test_what_is_required_is_asked_for_with_its_meaning() -> None:
     with pytest.raises(SettingsError) as caught:
-        resolve(SPEC, {}, project_dir=PROJECT)
+        resolve(SPEC, {}, base=PROJECT)
     assert {line.split()[0] for line in caught.value.problems} == {
         "plexburst_media",
         "plexburst_account_token_file",
@@ -127,7 +133,7 @@ def test_what_is_required_is_asked_for_with_its_meaning() -> None:
 
 
 def test_a_playbook_may_need_less() -> None:
-    assert resolve(SPEC, {}, project_dir=PROJECT, required=[])["provider"] == "scaleway"
+    assert resolve(SPEC, {}, base=PROJECT, required=[])["provider"] == "scaleway"
 
 
 def test_media_as_json_from_the_command_line() -> None:
@@ -164,12 +170,54 @@ def test_single_values_of_the_profile_are_replaced_and_a_wrong_one_is_refused_be
     assert "must be finite and not negative, got '-1'" in problems(profile_overrides={"stall_after": -1})[0]
 
 
-def test_a_controller_path_is_meant_from_the_project_and_a_remote_one_is_not_touched() -> None:
+def test_a_controller_path_is_meant_from_the_base_and_a_remote_one_is_not_touched() -> None:
     assert value("runs_dir", "elsewhere") == str(PROJECT / "elsewhere")
     assert value("runs_dir", "/var/runs") == "/var/runs"
     assert value("rclone_config", "~/x") == str(Path.home() / "x")
     assert value("indexer_dir", "~/plexburst") == "~/plexburst"
     assert "expected an absolute path" in problems(indexer_dir="plexburst")[0]
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Path:
+    """An installed collection and a checkout, each with an inventory, and a user's folder with two."""
+    for folder in ("installed/inventory/example", "checkout/inventory/mine", "mine/inventory", "mine/other"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "checkout" / "galaxy.yml").touch()
+    (tmp_path / "mine" / "inventory" / "hosts.yml").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("inventories", "collection", "current", "base"),
+    [
+        (["mine/inventory"], "installed", ".", "mine"),
+        (["mine/inventory/hosts.yml"], "installed", ".", "mine/inventory"),
+        (["mine/missing", "home.example,", "mine/other"], "installed", ".", "mine"),
+        (["/etc/ansible/hosts"], "installed", "mine", "mine"),
+        ([], "installed", "mine", "mine"),
+        (["installed/inventory/example"], "installed", "mine", "mine"),
+        (["checkout/inventory/mine"], "checkout", "mine", "checkout"),
+        (["mine/inventory"], "checkout", "checkout", "mine"),
+        ([], "checkout", "checkout/inventory", "checkout"),
+        ([], "checkout", "mine", "mine"),
+    ],
+)
+def test_a_relative_path_begins_beside_the_inventory(
+    inventories: list[str], collection: str, current: str, base: str, places: Path
+) -> None:
+    given = [name if name.startswith("/") or "," in name else str(places / name) for name in inventories]
+    assert base_dir(given, places / collection, places / current) == places / base
+
+
+def test_run_folders_are_refused_in_an_installed_collection_and_nowhere_else(places: Path) -> None:
+    (places / "link").symlink_to(places / "installed")
+    for name in ("installed", "installed/inventory/runs", "link/runs"):
+        assert "the next installation of the collection deletes it" in runs_dir_problem(
+            str(places / name), places / "installed"
+        )
+    assert runs_dir_problem(str(places / "installed-runs"), places / "installed") == ""
+    assert runs_dir_problem(str(places / "checkout" / "runs"), places / "checkout") == ""
 
 
 def test_no_way_to_run_a_process_without_its_command() -> None:
@@ -187,7 +235,7 @@ def test_no_way_to_run_a_process_without_its_command() -> None:
 )
 def test_whatever_is_said_becomes_values_or_sentences(said: dict[str, object]) -> None:
     try:
-        values = resolve(SPEC, {f"plexburst_{name}": word for name, word in said.items()}, project_dir=PROJECT)
+        values = resolve(SPEC, {f"plexburst_{name}": word for name, word in said.items()}, base=PROJECT)
     except SettingsError as error:
         assert error.problems
         assert all(problem.endswith((".", "?")) for problem in error.problems)
@@ -196,8 +244,8 @@ def test_whatever_is_said_becomes_values_or_sentences(said: dict[str, object]) -
 
 
 def test_typed_values_are_understood_again() -> None:
-    values = resolve(SPEC, NEEDED, project_dir=PROJECT)
-    again = resolve(SPEC, {f"plexburst_{name}": word for name, word in values.items()}, project_dir=PROJECT)
+    values = resolve(SPEC, NEEDED, base=PROJECT)
+    again = resolve(SPEC, {f"plexburst_{name}": word for name, word in values.items()}, base=PROJECT)
     assert again == values
 
 
