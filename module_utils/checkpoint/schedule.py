@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from ..plex_db.delta.delta import amount
+from ..text import amount
 from ..transfer.carrier import Cut
 from .format import words
 

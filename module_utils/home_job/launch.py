@@ -15,6 +15,8 @@ from .record import CODE, ENDED, LOG, Record
 
 PACKAGE = "plexburst_home"
 """Package name of the copy."""
+COPIED = ("home_job", "plex_db", "text")
+"""What the job imports of module_utils."""
 
 _OURS = __name__.rpartition(".home_job.")[0] + "."
 _START = (
@@ -145,7 +147,7 @@ def copy_code(target: Path) -> None:
     """Copy this package and its imports to `target`, because Ansible's zip file is removed at the end of the
     connection."""
     for name, module in sorted(sys.modules.items()):
-        if not name.startswith(_OURS) or name.split(".")[len(_OURS.split(".")) - 1] not in ("home_job", "plex_db"):
+        if not name.startswith(_OURS) or name.split(".")[len(_OURS.split(".")) - 1] not in COPIED:
             continue
         loader: Any = module.__spec__.loader if module.__spec__ else None
         source = loader.get_source(name) if loader is not None else None

@@ -10,11 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..text import span
 from .api import preferences, sections
 from .errors import CountersError
 from .observe import counters
 from .observe.sample import WORKER_KINDS, bytes_read, cpu_percent
-from .watch.profiles import span
 
 if TYPE_CHECKING:
     from .api.client import PlexClient

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..plex_db.delta.delta import DESCRIPTION, Kind, Part, Parts, amount, is_good, load, missing_parts, remove
+from ..plex_db.delta.delta import DESCRIPTION, Kind, Part, Parts, is_good, load, missing_parts, remove
 from ..plex_db.errors import PlexDatabaseError
 from ..plex_db.pair.files import sha256_of
+from ..text import amount
 
 ATTEMPTS = 3
 """Number of tries for a part that arrives damaged."""

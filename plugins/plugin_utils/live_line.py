@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.plexburst.core.plugins.module_utils.plex.watch.profiles import span
 from ansible_collections.plexburst.core.plugins.module_utils.run.failures import failure_message, plain_task_name
+from ansible_collections.plexburst.core.plugins.module_utils.text import span
 
 ERASE = "\r\x1b[2K"
 """Return to the beginning of the line and erase it (ECMA-48 EL)."""

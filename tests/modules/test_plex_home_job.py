@@ -41,7 +41,7 @@ DRIVER = """\
 import os, signal, sys
 from pathlib import Path
 from ansible_collections.plexburst.core.plugins.module_utils.home_job import job, record
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db.files import FileOperations
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair.files import FileOperations
 folder, kind, at, begin = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 
 def die():
@@ -238,7 +238,7 @@ FULL = """\
 import os, sys
 from pathlib import Path
 from ansible_collections.plexburst.core.plugins.module_utils.home_job import job
-from ansible_collections.plexburst.core.plugins.module_utils.plex_db import files
+from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import files
 
 class Full(files.FileOperations):
     def link(self, source, target):

@@ -23,8 +23,8 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.plexburst.core.plugins.module_utils.plex import progress
-from ansible_collections.plexburst.core.plugins.module_utils.plex.sample import Counters, Sample
+from ansible_collections.plexburst.core.plugins.module_utils.plex.watch import progress
+from ansible_collections.plexburst.core.plugins.module_utils.plex.observe.sample import Counters, Sample
 
 
 class ActionModule(ActionBase):

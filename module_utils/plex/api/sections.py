@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ...plex_db.path_mapping.remote_listing import canonical
+from ...text import canonical
 from ..errors import PlexAnswerError, PlexNotFound, SectionNotFound
 from ..observe import counters
 from ..observe.sample import Activity, SectionState

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ..watch.profiles import span
+from ...text import span
 from .window import DAY, Window, clock
 
 SAY_EVERY = 300.0

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from ...text import span
+
 TASKS = ("scan", "refresh", "stabilise", "analyse", "sonic")
 
 
@@ -118,11 +120,3 @@ def resolve(
         change: dict[str, Any] = {key: int(number) if key in ("restarts", "min_free_bytes") else number}
         profile = replace(profile, **change)
     return profile
-
-
-def span(seconds: float) -> str:
-    """Return seconds as text: 45 s, 15 min, 2.5 h, 3 d."""
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= size * (1.5 if unit == "d" else 1):
-            return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{seconds:.1f}".removesuffix(".0") + " s"

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...text import span
 from ..observe.sample import Counters, Sample, cpu_percent
-from .profiles import span
 
 BAR = 20
 RATE_WINDOW = 1800.0

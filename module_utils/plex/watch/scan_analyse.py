@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...text import span
 from ..observe.sample import WORKER_KINDS, Activity, Counters, Sample, cpu_percent
-from .profiles import Profile, span
+from .profiles import Profile
 from .signals import (
     counts_of,
     cpu_now,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...text import span
 from ..observe.sample import Sample
-from .profiles import Profile, span
+from .profiles import Profile
 from .signals import server_starts
 from .types import CANCEL_SCAN, UNHEALTHY, Task, Verdict, trailing
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from ...text import span
 from ..observe.sample import Counters, Sample, bytes_read, cpu_percent
-from .profiles import Profile, span
+from .profiles import Profile
 from .scan_analyse import ending, interference, not_started, slow_mount, vanished, work_lost
 from .signals import REFRESH_TYPES, cpu_now, is_sonic, last_progress, other_butler
 from .types import CANCEL_REFRESH, COMPLETE, RUNNING, STALLED, START_AGAIN, Task, Verdict, soon, trailing

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from ...text import span
 from ..observe.sample import Sample
-from .profiles import Profile, span
+from .profiles import Profile
 from .scan_analyse import judge_analyse, judge_scan, judge_stabilise
 from .server_health import judge_health
 from .signals import own_section

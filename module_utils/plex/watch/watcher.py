@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ...text import span
 from ..observe.sample import Sample
 from . import progress
-from .profiles import Profile, span
+from .profiles import Profile
 from .verdict import CANCEL_BUTLER, CANCEL_SCAN, COMPLETE, STALLED, UNHEALTHY, Task, Verdict, judge
 from .verdict import soon as verdict_soon
 

@@ -25,7 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..delta.delta import Files, Kind, Part, amount, missing_parts
+from ...text import amount
+from ..delta.delta import Files, Kind, Part, missing_parts
 from ..errors import PlexDatabaseError
 from ..pair.files import CHUNK_BYTES, FileOperations, make_folder, read_json_object, require_space, utc_now
 from .layout import Entry, Places, inside, printable, problem_of, walk

@@ -13,15 +13,16 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...text import canonical, shorten
 from ..errors import PlexDatabaseError
 from ..pair import manifest as manifests
 from ..pair.files import FileOperations, sha256_of
 from ..pair.pair import BLOBS, LIBRARY, NAMES, remove_empty_side_files, side_files
 from ..pair.reader import open_closed, rows
 from ..path_mapping.presence import shown
-from ..path_mapping.remote_listing import Listing, canonical
+from ..path_mapping.remote_listing import Listing
 from . import loss as guards
-from .loss import EXAMPLES, STRICT, Limits, Problem, Report, sentences, shorten
+from .loss import EXAMPLES, STRICT, Limits, Problem, Report, sentences
 
 __all__ = [
     "Limits",

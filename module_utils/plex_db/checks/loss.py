@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from ...text import shorten
 from ..errors import PlexDatabaseError
 from ..pair.manifest import SONIC_MARK, version_number
 from ..pair.pair import BLOBS, LIBRARY, NAMES
@@ -536,12 +537,6 @@ def type_words(kind: int | None) -> str:
 def sentences(problems: Iterable[Problem]) -> str:
     """All problems as one text."""
     return " ".join(problem.message for problem in problems)
-
-
-def shorten(value: object, limit: int = 300) -> str:
-    """A value for a sentence."""
-    text = ", ".join(str(entry) for entry in value) if isinstance(value, (list, tuple)) else str(value)
-    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def _compare_schema(new: Mapping[str, Any], base: Mapping[str, Any], report: Report) -> None:

@@ -22,9 +22,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from ...text import amount
 from ..errors import PlexDatabaseError
 from ..pair import manifest as manifests
-from ..pair.files import FileOperations, make_folder, megabytes, read_json_object, require_space, sha256_of, utc_now
+from ..pair.files import FileOperations, make_folder, read_json_object, require_space, sha256_of, utc_now
 from ..pair.pair import MANIFEST, NAMES, forget_side_files, require_closed
 from .codec import Run, Writer, block_size, blocks_of_group, changed_blocks, read_records
 
@@ -303,11 +304,6 @@ def words(delta: Delta) -> str:
     if delta.whole:
         return f"the whole pair, {amount(delta.size)} for {result}"
     return f"the delta, {amount(delta.size)} for {amount(delta.changed_bytes)} changed of {result}"
-
-
-def amount(size: float) -> str:
-    """Return a size in bytes as text, also small ones: `12.3 MB`, `34.5 kB`."""
-    return megabytes(size) if size >= 1_000_000 else f"{size / 1000:.1f} kB"
 
 
 def _require_same(made: FileDelta, expected: Mapping[str, Any] | None, path: Path) -> None:

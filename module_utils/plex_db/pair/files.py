@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ...text import megabytes
 from ..errors import PlexDatabaseError
 
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -124,11 +125,6 @@ def give_to(owner: str, *paths: Path) -> None:
         raise PlexDatabaseError(f"There is no user {owner!r} on this host to own {paths[0]}.") from None
     for path in paths:
         os.chown(path, entry.pw_uid, entry.pw_gid)
-
-
-def megabytes(size: float) -> str:
-    """Return a size in bytes as text: `12.3 MB`."""
-    return f"{size / 1_000_000:.1f} MB"
 
 
 def utc_now() -> str:

@@ -21,9 +21,10 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
+from ...text import megabytes
 from ..errors import PlexDatabaseError
 from . import manifest as manifests
-from .files import SPARE_BYTES, FileOperations, make_folder, megabytes, require_space
+from .files import SPARE_BYTES, FileOperations, make_folder, require_space
 from .pair import BLOBS, LIBRARY, MANIFEST, NAMES, forget_side_files, holders, remove_empty_side_files, side_files
 from .reader import connect_live, iterate, number, open_closed, rows, tables
 

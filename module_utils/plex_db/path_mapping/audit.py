@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...text import canonical
 from ..errors import PlexDatabaseError
 from ..pair import manifest as manifests
 from ..pair.pair import LIBRARY, require_closed
@@ -22,7 +23,7 @@ from .mtimes import sample as sample_times
 from .plan import plan as plan_mapping
 from .presence import shown
 from .proposals import Moves, NamedFile, propose
-from .remote_listing import Listing, canonical
+from .remote_listing import Listing
 
 SCHEMA = 2
 HOME_ONLY_EXAMPLES = 3

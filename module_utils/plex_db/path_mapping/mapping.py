@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
+from ...text import canonical
 from ..errors import PlexDatabaseError
-from .remote_listing import canonical
 
 FILE_URL = "file://"
 

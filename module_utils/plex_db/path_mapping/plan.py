@@ -16,10 +16,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...text import canonical
 from ..errors import PlexDatabaseError
 from ..pair.reader import columns, iterate, number, rows, tables
 from .mapping import FILE_URL, Mappings, is_below
-from .remote_listing import canonical
 
 EXAMPLES = 3
 # Columns with a file URL, the ones that hold identities first.

@@ -18,8 +18,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ...text import canonical
 from .mapping import Mappings, PathMapping, is_below
-from .remote_listing import Listing, canonical
+from .remote_listing import Listing
 
 CERTAIN, PROBABLE = "certain", "probable"
 # A size alone is evidence only for files so large that two of one size are no accident.

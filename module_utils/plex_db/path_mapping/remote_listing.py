@@ -12,24 +12,19 @@ import os
 import subprocess
 import tempfile
 import threading
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, cast
 
+from ...text import canonical
 from ..errors import PlexDatabaseError
 from ..pair.files import utc_now
 
 SCHEMA = 1
 # rclone's own retries are inside; S3 gives 1000 names per request, so a listing that stands still this long is dead.
 IO_TIMEOUT = "2m"
-
-
-def canonical(path: str) -> str:
-    """A path in the composed Unicode form, so that names written by macOS (decomposed) compare equal to the rest."""
-    return path if path.isascii() else unicodedata.normalize("NFC", path)
 
 
 @dataclass(frozen=True)

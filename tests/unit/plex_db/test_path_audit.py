@@ -12,12 +12,13 @@ import pytest
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.pair import pair
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.path_mapping import audit, remote_listing
+from ansible_collections.plexburst.core.plugins.module_utils.text import canonical
 
 from tests.unit.plex_db import building
 
 
 def remote(*files: str, roots: tuple[str, ...] = ("/Media",)) -> remote_listing.Listing:
-    return remote_listing.Listing(roots, {remote_listing.canonical(file): 1 for file in files}, frozenset(files))
+    return remote_listing.Listing(roots, {canonical(file): 1 for file in files}, frozenset(files))
 
 
 TRACKS = tuple(f"/Media/Music/A/B/{number:04d}.flac" for number in range(1, 11))

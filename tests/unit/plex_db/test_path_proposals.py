@@ -14,6 +14,7 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.path_mappin
     proposals,
     remote_listing,
 )
+from ansible_collections.plexburst.core.plugins.module_utils.text import canonical
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ BIG = 1_000_000_000
 
 def remote(sizes: Mapping[str, int]) -> remote_listing.Listing:
     return remote_listing.Listing(
-        ("/Media",), {remote_listing.canonical(path): size for path, size in sizes.items()}, frozenset(sizes)
+        ("/Media",), {canonical(path): size for path, size in sizes.items()}, frozenset(sizes)
     )
 
 
