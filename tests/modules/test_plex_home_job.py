@@ -355,7 +355,7 @@ def test_the_task_settles_waits_tells_and_never_calls_a_lost_line_a_failure(home
     assert (settled["found"], again["found"]) == ("died", "ended")
     assert "had ended at home without its controller" in again["said"]
     assert failed["failed"]
-    assert failed["msg"] == "To stop Plex, sh failed (exit code 1): not today."
+    assert failed["msg"] == "The stop of Plex failed: sh returned exit code 1: not today."
     assert failed["result"]["serves"]
     assert (absent["changed"], none["found"]) == (True, "none")
     assert (home.whole(), home.serves()) == ("old", True)
