@@ -217,7 +217,7 @@ def look(directory: Path, described: dict[str, Any] | None, options: dict[str, A
     )
 
 
-def mend(directory: Path, described: dict[str, Any] | None, options: dict[str, Any]) -> str:
+def repair_copy(directory: Path, described: dict[str, Any] | None, options: dict[str, Any]) -> str:
     """Recover the pair in its folder; returns the result as text."""
     recovered = repair.repair(
         directory,
@@ -266,15 +266,15 @@ def main() -> None:
         place = Path(options["manifest"] or directory / pair.MANIFEST)
         described = manifest.load(place) if options["with_manifest"] else None
         report = look(directory, described, options)
-        mended = ""
+        repaired = ""
         if options["repair"] and check.is_repairable(report):
             if module.check_mode:
                 module.exit_json(changed=True, problems=[], warnings_found=report.warnings, manifest={}, repaired="")
-            mended = mend(directory, described, options)
+            repaired = repair_copy(directory, described, options)
             directory = Path(options["repair_dir"])
             described = manifest.load(directory / pair.MANIFEST)
             report = look(directory, described, options)
-            report.warnings.insert(0, mended)
+            report.warnings.insert(0, repaired)
         if options["findings"] and (report.problems or report.warnings) and not module.check_mode:
             check.write_findings(Path(options["findings"]), report)
     except (PlexDatabaseError, OSError) as error:
@@ -289,11 +289,11 @@ def main() -> None:
             warnings_found=report.warnings,
         )
     module.exit_json(
-        changed=bool(mended),
+        changed=bool(repaired),
         problems=[],
         warnings_found=report.warnings,
         manifest=described or {},
-        repaired=str(directory) if mended else "",
+        repaired=str(directory) if repaired else "",
     )
 
 

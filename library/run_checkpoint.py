@@ -143,11 +143,11 @@ from ansible_collections.plexburst.core.plugins.module_utils.plex_db.path_mappin
 from ansible_collections.plexburst.core.plugins.module_utils.run.folder import RunFolderError
 
 TOLD = 3
-"""So many refusals are returned: a folder of old runs is not a report."""
+"""Number of refusals that are returned: a folder of old runs is not a report."""
 
 
 def look(options: dict[str, Any], check: bool) -> dict[str, Any]:
-    """States `found` and `opened`."""
+    """States `inspected` and `restored`."""
     about = options["about"]
     asking = resume.Asking(
         run_id=options["run_id"],

@@ -250,7 +250,7 @@ def verify(databases: Path, installed: Mapping[str, Any]) -> None:
     with open_live(databases / BLOBS) as blobs:
         vectors = manifests.sonic_blobs(blobs)
     report = check.Report()
-    check.guard(found, {**installed, "watch": {}}, report, limits, trash_is_proven=bool(gone))
+    check.loss_check(found, {**installed, "watch": {}}, report, limits, trash_is_proven=bool(gone))
     expected = installed.get("sonic_blobs", 0) - gone.get(f"{BLOBS_TABLES}blobs", 0)
     if vectors < expected:
         report.refuse("sonic", f"Expected {expected} Sonic vectors in {BLOBS}, found {vectors}.")
@@ -370,7 +370,7 @@ def _swap(source: Path, databases: Path, backup: Path, about: Mapping[str, Any],
             raise
         words = "the new pair is in place nevertheless" if outcome == "finished" else "the old pair is in place"
         raise PlexDatabaseError(
-            f"Exchanging the pair in {databases} failed: {error}; {words}. Free space, check the disk, try again."
+            f"Swapping the pair in {databases} failed: {error}; {words}. Free space, check the disk, try again."
         ) from error
 
 

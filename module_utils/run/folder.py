@@ -147,7 +147,7 @@ class RunFolder:
             try:
                 events.append(json.loads(line))
             except ValueError as error:
-                raise RunFolderError(f"{path} line {number} is no JSON object.") from error
+                raise RunFolderError(f"{path} line {number} is not a JSON object.") from error
         return events
 
     def state(self) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def test_the_bundles_of_a_section_are_measured(indexer: dict[str, Any]) -> None:
 def test_what_cannot_be_laid_is_told_in_a_sentence(tmp_path: Path, arguments: dict[str, Any], words: str) -> None:
     done = run_module("plex_artwork", merging(tmp_path, **arguments))
     assert done["failed"]
-    assert done["msg"].startswith("The artwork could not be merged. ")
+    assert done["msg"].startswith("The artwork could not be installed. ")
     assert words in done["msg"]
 
 

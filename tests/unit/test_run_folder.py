@@ -158,7 +158,7 @@ def test_a_torn_event_is_an_error_not_a_shorter_story(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, RUN)
     folder.append_event("note")
     folder.append_line("events.jsonl", '{"event": "fai')
-    with pytest.raises(RunFolderError, match="line 2 is no JSON object"):
+    with pytest.raises(RunFolderError, match="line 2 is not a JSON object"):
         folder.events()
 
 

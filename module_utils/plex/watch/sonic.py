@@ -17,7 +17,7 @@ from .types import CANCEL_REFRESH, COMPLETE, RUNNING, STALLED, START_AGAIN, Task
 REFRESH_CPU_PERCENT = 50.0
 """The 81,035 incident ran at 407 %; half a core without any analyzer process is work that is not Sonic."""
 MISMATCH_WORKING, MISMATCH_SETTLED = 50, 5
-"""So many tracks say that marks and vectors disagree: while Plex works, which writes them into two databases one after
+"""Number of tracks whose marks and vectors disagree: while Plex works, which writes them into two databases one after
 the other; and once nothing works on tracks any more. A track or two without a vector may just be odd tracks."""
 FAILING_ANALYZERS = 3
 

@@ -1,7 +1,7 @@
 """Is a pair what its manifest says, and may it replace what went out? Every problem is named, not only the first.
 
 quick: files against the manifest, readable, schema complete, contents against the manifest, and against the base when
-there is one (`guard`).
+there is one (`loss_check`).
 full: integrity and search indexes by Plex's own SQLite as well (stock SQLite lacks its tokenizer and collation).
 """
 
@@ -21,7 +21,7 @@ from ..pair.pair import BLOBS, LIBRARY, NAMES, remove_empty_side_files, side_fil
 from ..pair.reader import open_closed, rows
 from ..path_mapping.presence import shown
 from ..path_mapping.remote_listing import Listing
-from . import loss as guards
+from . import loss
 from .loss import EXAMPLES, STRICT, Limits, Problem, Report, sentences
 
 __all__ = [
@@ -30,9 +30,9 @@ __all__ = [
     "Report",
     "as_dict",
     "check",
-    "guard",
     "integrity",
     "is_repairable",
+    "loss_check",
     "sentences",
     "write_findings",
 ]
@@ -41,7 +41,7 @@ INTEGRITY_SECONDS = 4 * 3600
 # What one command of Plex SQLite may answer for one file before the rest is cut.
 COMPLAINTS = 5
 
-guard = guards.compare_manifests
+loss_check = loss.compare_manifests
 
 
 def check(
@@ -122,18 +122,18 @@ def _check_against(
     listing: Listing | None,
     limits: Limits,
 ) -> None:
-    guards.compare_shape(report.contents, base, report)
-    guards.compare_vectors(report.contents, base, report, limits)
+    loss.compare_shape(report.contents, base, report)
+    loss.compare_vectors(report.contents, base, report, limits)
     if manifest is not None:
-        guards.compare_sizes(manifest, base, report, limits)
+        loss.compare_sizes(manifest, base, report, limits)
     proven = listing is not None
     if listing is not None:
         _check_trash(directory, base, listing, report)
     if base_directory is not None:
         titles = {section["id"]: section["title"] for section in base["sections"]}
-        guards.compare_pairs(directory, base_directory, report, limits, titles, trash_is_proven=proven)
+        loss.compare_pairs(directory, base_directory, report, limits, titles, trash_is_proven=proven)
     else:
-        guards.compare_counts(report.contents, base, report, limits, trash_is_proven=proven)
+        loss.compare_counts(report.contents, base, report, limits, trash_is_proven=proven)
 
 
 def _check_files(directory: Path, manifest: Mapping[str, Any] | None, report: Report) -> bool:
