@@ -1,4 +1,4 @@
-"""The playbooks around a delta sync: plan, install, rollback, release, and collect after the controller died."""
+"""The playbooks around a delta sync: plan, install, rollback, release, and recover after the controller died."""
 
 from __future__ import annotations
 
