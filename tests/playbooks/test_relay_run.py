@@ -93,7 +93,7 @@ def files(folder: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    root = tmp_path_factory.mktemp("upload_to_relay")
+    root = tmp_path_factory.mktemp("relay")
     password = root / "passphrase"
     password.write_text(f"{PASSPHRASE}\n")
     password.chmod(0o600)
