@@ -403,7 +403,7 @@ def test_homes_preferences_are_as_before_but_its_trash_is_not_emptied_while_a_fi
         assert all(file in trash["why"] for file in story.local)
         assert "Upload these files" in trash["next"]
         assert "autoEmptyTrash stays off" in (folder / "report.html").read_text()
-    assert "Home's trash: 2 file(s) are at home and not on the remote" in story.first.output
+    assert "2 file(s) are at home and not on the remote" in story.first.output
 
 
 def test_once_the_remote_has_these_files_too_home_empties_its_trash_again(story: Story) -> None:
