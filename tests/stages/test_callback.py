@@ -231,7 +231,7 @@ def test_a_template_that_cannot_be_worked_out_is_one_problem(stage: Stage) -> No
     given = [f"plexburst_{name}={{{{ no_such_thing }}}}" for name in ("zone", "image", "media")]
     ended = stage.play("", *(word for value in given for word in ("-e", value)))
     assert ended.code == 2
-    assert "One setting is not right" in ended.output
+    assert "One setting is invalid" in ended.output
     assert "plexburst_image, plexburst_media, plexburst_zone cannot be templated" in ended.output
 
 
