@@ -332,7 +332,7 @@ def _sweep(backups: Path, databases: Path, ops: FileOperations) -> None:
 
 
 def _discard(backup: Path, ops: FileOperations) -> None:
-    """Remove a backup that is none; its manifest first, so that it is none at any moment."""
+    """Remove an invalid backup; its manifest first, so that it never looks valid."""
     if not backup.is_dir():
         return
     for path in sorted(backup.iterdir(), key=lambda path: path.name != MANIFEST):

@@ -105,7 +105,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """The folder of a run that exists; raises RunFolderError when it is none."""
+        """The folder of a run that exists; raises RunFolderError when it is not a run folder."""
         if not (path / "state.json").is_file():
             raise RunFolderError(f"{path} is not a run folder: it has no state.json.")
         return cls(path)
@@ -285,7 +285,7 @@ def release_lock(runs_dir: Path, run_id: str) -> bool:
         fcntl.flock(stream, fcntl.LOCK_EX)
         if (_holder(stream.read()) or {}).get("run_id") != run_id:
             return False
-        # Emptied, not removed: a process that waits for the flock must not end up with a file nobody else sees.
+        # Emptied, not removed: a process that waits for the flock must not get a file that no other sees.
         stream.seek(0)
         stream.truncate()
     return True
@@ -297,7 +297,7 @@ def _holder(text: str) -> dict[str, Any] | None:
     try:
         holder: dict[str, Any] = json.loads(text)
     except ValueError:
-        # Torn by a crash in the middle of the write: nobody holds it.
+        # Torn by a crash in the middle of the write: no process holds it.
         return None
     return holder
 

@@ -321,7 +321,7 @@ def _short_of(state: Mapping[str, Any]) -> list[str]:
 def compose(
     run_id: str, events: Sequence[Mapping[str, Any]], state: Mapping[str, Any], ended_at: str
 ) -> dict[str, Any]:
-    """The summary of a run from its events and recorded state; what nobody recorded is null or empty, never a made-up
+    """The summary of a run from its events and recorded state; what was not recorded is null or empty, never a made-up
     zero.
     """
     events = this_time(events)

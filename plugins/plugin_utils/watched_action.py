@@ -168,7 +168,7 @@ class WatchedAction(ActionBase):  # type: ignore[misc]  # ansible has no types
         return outcome, recent
 
     def _wait_for_rest(self, plan: Mapping[str, Any], profile: profiles.Profile) -> bool:
-        """Wait after a mount failure until no worker of Plex runs, because remounting under I/O has frozen machines.
+        """Wait after a mount failure until no worker of Plex runs, because remounting under I/O has hung machines.
 
         Returns False when workers still run at the end of the profile's time; then the mount must not be touched.
         """

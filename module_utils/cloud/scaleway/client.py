@@ -255,7 +255,7 @@ class Transport:
         data: bytes | str,
         verify: bool = True,
     ) -> requests.Response:
-        """Return the answer, whatever its status, once it is none of 429 and 5xx; ScalewayError when there is none."""
+        """Return the answer, whatever its status, once it is neither 429 nor 5xx; ScalewayError without an answer."""
         pause = self.backoff
         problem = "was not queried, because no time was left"
         kind, status, ambiguous = "deadline", None, False

@@ -1,6 +1,6 @@
 """A server of the cloud as an Ansible host: one function for ``add_host`` and for the inventory plugin.
 
-In AWX the inventory is frozen before the play starts, so a new indexer joins through ``add_host``; the inventory
+In AWX the inventory is fixed before the play starts, so a new indexer joins through ``add_host``; the inventory
 plugin finds it in later runs. Both must agree on name, groups and variables, or the same machine would be two hosts.
 """
 

@@ -72,7 +72,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A wanted type that cannot be had, and why, in words."""
+    """A wanted type that is not available, and the reason as a sentence."""
 
     type: str
     reason: str

@@ -644,7 +644,7 @@ class ServerManager:
 
 
 def overdue(now: datetime, older_than_hours: float | None = None) -> Callable[[Marks], bool]:
-    """Predicate: ours, and past its expiry at NOW, or (if asked) of a run that began more than so many hours ago.
+    """Predicate: ours, and past its expiry at NOW, or (if asked) of a run that began more than N hours ago.
 
     What has neither an expiry nor a time in its run id is never overdue: it is reported, and removed only when named.
     """

@@ -98,7 +98,7 @@ def resolve(
 ) -> Profile:
     """Return the profile for one task on one kind of section.
 
-    `overrides` replaces single values by field name. Raises ValueError, in words, on an unknown name, task or value.
+    `overrides` replaces single values by field name. Raises ValueError on an unknown name, task or value.
     """
     if name not in PROFILES:
         raise ValueError(f"There is no profile {name!r}. The profiles are: {', '.join(PROFILES)}.")

@@ -115,7 +115,7 @@ def merge(
 
 
 def _look_ahead(folder: Path, archive: Archive, tree: _Tree, uploads: bool) -> list[Record]:
-    """The references. Refuse before the first byte is written: a part that is damaged, a path that is none, no space,
+    """The references. Refuse before the first byte is written: a part that is damaged, an invalid path, no space,
     a reference that would lead nowhere."""
     brought: dict[str, str | None] = {}
     needed: dict[str, int] = {}
@@ -190,7 +190,7 @@ def _verdict(folder: int, name: str, before: os.stat_result | None, record: Reco
         return "refused"
     if _is_same(folder, name, before, record):
         return "same"
-    # A file without a byte is what a power cut leaves; no picture is empty.
+    # A file without a byte is what a power cut leaves; no artwork is empty.
     if stat.S_ISREG(before.st_mode) and before.st_size == 0:
         return "replaced"
     return "kept" if max(before.st_mtime, before.st_ctime) >= unchanged_since else "replaced"

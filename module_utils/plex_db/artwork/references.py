@@ -1,7 +1,7 @@
 """The references to files of bundles that a run has changed: `metadata://…`, `upload://…`, `media://…`.
 
 They stand in the columns `url` and `…_url` of whatever table has them (docs/plex-facts.md#database: `user_thumb_url`,
-`user_art_url`, … of items and tags, `thumb_url` of taggings for the pictures of chapters, `url` of streams for
+`user_art_url`, … of items and tags, `thumb_url` of taggings for chapter images, `url` of streams for
 subtitles). Not looked at: `metadata_item_views`, a history that repeats what an item named when it was played.
 """
 

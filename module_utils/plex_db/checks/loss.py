@@ -86,7 +86,7 @@ class Limits:
     markers_gone_percent: float = 1.0
 
     def gone(self, before: int) -> float:
-        """How many of so many items may be gone."""
+        """How many of the items may be gone."""
         return max(float(self.items_gone), before * self.gone_percent / 100)
 
 
@@ -530,7 +530,7 @@ def locked_fields(text: str | None) -> frozenset[str]:
 
 
 def type_words(kind: int | None) -> str:
-    """The items of a metadata_type in words, as `tracks`."""
+    """The name of the items of a metadata_type, as `tracks`."""
     return TYPE_WORDS.get(kind, f"items of type {kind}") if kind is not None else "items without a type"
 
 

@@ -33,7 +33,7 @@ _BEGIN = ("PRAGMA foreign_keys = OFF", "BEGIN IMMEDIATE")
 
 
 def write(work: Workspace, plan: Plan, target: Path, plex_sqlite: Sequence[str] = ()) -> None:
-    """Write what is planned into the pair in `target`, which nobody else has open.
+    """Write what is planned into the pair in `target`, which no other process has open.
 
     Both transactions are repeatable: should the second fail, the merge can simply be run again.
 

@@ -20,7 +20,7 @@ indexer is removed. Each case is listed. Of the merged tables only `blobs` has a
 rows.
 
 A table that has no rule: if it only changed at home, home's is kept; if only the indexer changed it, the indexer's
-stays, and that is listed; if both did, the merge is refused in words. Nothing unknown is dropped in silence.
+stays, and that is listed; if both did, the merge is refused with a message. Nothing unknown is dropped silently.
 
 Table and column names: the schema that Plex's own databases carry (public dump in the repository
 `cgnl/plex-postgresql`, schema/).

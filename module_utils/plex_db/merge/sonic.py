@@ -1,7 +1,7 @@
 """Bring home Sonic data alone, into the living library: the smallest thing a user has to trust.
 
 What travels: vectors (blobs of type 7 of tracks) and the mark `musicAnalysisVersion` in the extra_data of tracks,
-albums and artists. Nothing else is read from the indexer, no file is exchanged, no id is taken over.
+albums and artists. Nothing else is read from the indexer, no file is swapped, no id is taken over.
 
 Why Plex may go on working meanwhile: SQLite in WAL mode is made for several processes of one machine that write in
 turn, and a server waits for a busy database (its log says so after 10 seconds). So every transaction here is far

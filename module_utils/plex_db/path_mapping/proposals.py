@@ -25,7 +25,7 @@ from .remote_listing import Listing
 CERTAIN, PROBABLE = "certain", "probable"
 # A size alone is evidence only for files so large that two of one size are no accident.
 SIZE_ALONE_BYTES = 100_000
-# Of the files of a folder that moved, so many may be gone altogether.
+# Of the files of a folder that moved, this share may be gone altogether.
 ABSENT_SHARE = 0.1
 EXAMPLES = 3
 

@@ -80,7 +80,7 @@ class Indexer:
         self.analysed = 10
 
     def maps(self, mappings: list[dict[str, str]], *, way_back: bool) -> None:
-        """What role plex_fetch's remap does before Plex starts."""
+        """What role plex_fetch's map_paths does before Plex starts."""
         journal = self.work.with_name(f"{self.work.name}-{way_back}.journal")
         apply.apply(self.live, Mappings.parse(mappings), journal=journal, way_back=way_back)
         self.about["indexer_path_mappings" if way_back else "path_mappings"] = mappings
