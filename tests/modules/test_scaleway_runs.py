@@ -172,7 +172,7 @@ def test_preflight_stops_for_another_run_unless_told_and_records_what_it_saw(
     cases = [
         {"name": "stop"},
         {"name": "ignore", "other_runs": "ignore"},
-        {"name": "none", "provider": "none"},
+        {"name": "existing", "provider": "existing"},
         {"name": "failed", "scw_config_file": "/nonexistent/scw.yaml"},
     ]
     values = {"runs_dir": str(runs_dir), "config_file": str(cloud.config_file), "cases": cases, "folder": str(tmp_path)}
@@ -196,9 +196,10 @@ def test_preflight_stops_for_another_run_unless_told_and_records_what_it_saw(
     assert sorted(said["stop"]["listing"]["other_runs"][0]["resources"]) == sorted(made["created"])
     assert said["ignore"]["problems"] == [] and "WARNING: other runs hold" in done.stdout
     assert said["ignore"]["listing"]["at"] and said["ignore"]["listing"]["problem"] is None
-    assert said["none"]["problems"] == [] and said["none"]["listing"]["other_runs"] == []
+    assert said["existing"]["problems"] == [] and said["existing"]["listing"]["other_runs"] == []
     assert (
-        said["none"]["listing"]["at"] is None and "plexburst_provider is existing" in said["none"]["listing"]["problem"]
+        said["existing"]["listing"]["at"] is None
+        and "plexburst_provider is existing" in said["existing"]["listing"]["problem"]
     )
     assert "/nonexistent/scw.yaml" in said["failed"]["problems"][0], "what was not listed is not nothing"
     assert said["failed"]["listing"]["at"] is None and "/nonexistent" in said["failed"]["listing"]["problem"]
