@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible import context
-from ansible.errors import AnsibleFilterError
+from ansible.errors import AnsibleError, AnsibleFilterError
 from ansible_collections.plexburst.core.plugins.module_utils.host import container_updates, sizing
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.errors import PlexDatabaseError
 from ansible_collections.plexburst.core.plugins.module_utils.plex_db.path_mapping import mapping, mtimes
@@ -273,6 +273,20 @@ def whole_run(value: Any) -> Any:
     return value
 
 
+def run_hosts(variables: Any) -> str:
+    """Return the pattern of a stage that works on the indexer: the group of this run's indexer, and localhost.
+
+    Used in a play's `hosts:`. Before a run has begun, and when a playbook is only parsed, the group does not exist.
+
+    :param variables: hostvars, or an empty dict where it is not defined.
+    """
+    try:
+        group = variables["localhost"]["run_group"]
+    except (KeyError, AnsibleError):
+        group = "plexburst_no_run"
+    return f"{group}:localhost"
+
+
 def self_update(asked: Mapping[str, Any], container: str, version: str = "") -> str:
     """A warning when home's container updates its Plex at each start, else an empty text; fails without a container.
 
@@ -311,6 +325,7 @@ class FilterModule:
             "rclone_result": rclone_result,
             "rclone_subset": rclone_subset,
             "run_group": run_group,
+            "run_hosts": run_hosts,
             "self_update": self_update,
             "systemd_quote": systemd_quote,
             "times_verdict": times_verdict,

@@ -53,6 +53,15 @@ def test_a_runs_group_is_a_valid_group_name() -> None:
         plexburst.run_group("")
 
 
+@pytest.mark.parametrize("variables", [{}, {"localhost": {}}])
+def test_before_a_run_has_begun_its_stages_match_localhost_alone(variables: dict[str, Any]) -> None:
+    assert plexburst.run_hosts(variables) == "plexburst_no_run:localhost"
+
+
+def test_a_stage_on_the_indexer_runs_on_the_group_of_its_run_and_localhost() -> None:
+    assert plexburst.run_hosts({"localhost": {"run_group": "plexburst_run_x"}}) == "plexburst_run_x:localhost"
+
+
 def test_volumes_become_arguments_and_are_read_only_unless_said_otherwise() -> None:
     volumes = [{"host": "/a b", "path": "/Media"}, {"host": "/c,d", "path": "/Photos", "read_only": False}]
     assert plexburst.volume_arguments(volumes) == ["--volume", "/a b:/Media:ro", "--volume", "/c,d:/Photos"]
