@@ -13,9 +13,8 @@ description:
   - Changes nothing. Runs on the controller.
 author:
   - plexburst contributors (@plexburst)
-requirements:
-  - python >= 3.11
-  - scaleway >= 2.12
+extends_documentation_fragment:
+  - plexburst.core.scaleway
 options:
   zone:
     description: Availability zone, like V(fr-par-1). The default zone of the configuration if left out.
@@ -45,26 +44,10 @@ options:
   run_id:
     description: Tell only about this run, and what its server says of its SSH host keys.
     type: str
-  request_timeout:
-    description: Seconds to wait for the answer to one request. A request without an answer is tried again.
-    type: float
-    default: 30.0
   wait_timeout:
     description: Seconds for everything together, retries included.
     type: int
     default: 120
-  config_file:
-    description: The SDK's YAML configuration file. C(SCW_CONFIG_PATH) or V(~/.config/scw/config.yaml) if left out.
-    type: path
-  profile:
-    description: Profile in the configuration file. C(SCW_PROFILE), or the file's C(active_profile), if left out.
-    type: str
-  api_url:
-    description: Another address of the API, a simulator's for example.
-    type: str
-  project_id:
-    description: Project to work in. The default project of the configuration if left out.
-    type: str
 attributes:
   check_mode:
     description: The module only reads.

@@ -16,9 +16,8 @@ description:
   - Changes nothing. Runs on the controller.
 author:
   - plexburst contributors (@plexburst)
-requirements:
-  - python >= 3.11
-  - scaleway >= 2.12
+extends_documentation_fragment:
+  - plexburst.core.scaleway
 options:
   run_id:
     description: The current run. Its resources are not in RV(other_runs).
@@ -46,22 +45,6 @@ options:
     description: Seconds between the two listings.
     type: float
     default: 0.5
-  request_timeout:
-    description: Timeout for one request, in seconds. A request without an answer is repeated.
-    type: float
-    default: 30.0
-  config_file:
-    description: The SDK's YAML configuration file. C(SCW_CONFIG_PATH) or V(~/.config/scw/config.yaml) if left out.
-    type: path
-  profile:
-    description: Profile in the configuration file. C(SCW_PROFILE), or the file's C(active_profile), if left out.
-    type: str
-  api_url:
-    description: Another URL of the API, for example of a simulator.
-    type: str
-  project_id:
-    description: Project to work in. The default project of the configuration if left out.
-    type: str
 attributes:
   check_mode:
     description: The module only reads.

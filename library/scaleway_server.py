@@ -15,9 +15,8 @@ description:
   - Runs on the controller.
 author:
   - plexburst contributors (@plexburst)
-requirements:
-  - python >= 3.11
-  - scaleway >= 2.12
+extends_documentation_fragment:
+  - plexburst.core.scaleway
 options:
   state:
     description:
@@ -113,24 +112,6 @@ options:
     description: Seconds between two looks.
     type: float
     default: 2.0
-  request_timeout:
-    description: Seconds to wait for the answer to one request. A request without an answer is tried again.
-    type: float
-    default: 30.0
-  config_file:
-    description:
-      - The SDK's YAML configuration file. C(SCW_CONFIG_PATH) or V(~/.config/scw/config.yaml) if left out.
-      - Values of a file named here go before C(SCW_*) variables; otherwise the variables go first.
-    type: path
-  profile:
-    description: Profile in the configuration file. C(SCW_PROFILE), or the file's C(active_profile), if left out.
-    type: str
-  api_url:
-    description: Another address of the API, a simulator's for example.
-    type: str
-  project_id:
-    description: Project to work in. The default project of the configuration if left out.
-    type: str
 attributes:
   check_mode:
     description: Says what would be made, of which type and at what price, or removed, and changes nothing.
