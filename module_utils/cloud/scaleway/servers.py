@@ -173,6 +173,8 @@ class Removal:
         """Scaleway's last message about a resource that was not removed."""
         self.unlisted: dict[str, str] = {}
         """Error of the last listing, by kind."""
+        self._denied: set[str] = set()
+        """Kinds whose last listing was denied (401, 403): the next one will be, too."""
         self._absent: dict[str, dict[str, int]] = {kind: {} for kind in self.kinds}
         self._empty = dict.fromkeys(self.kinds, 0)
         self._listings = dict.fromkeys(self.kinds, 0)
@@ -196,6 +198,13 @@ class Removal:
     def looked(self) -> bool:
         """True if every kind was listed often enough."""
         return all(count >= PROOF for count in self._listings.values())
+
+    @property
+    def ended(self) -> bool:
+        """True if another round can change nothing. A look ends when all it lacks is denied; a removal goes on."""
+        if self.act:
+            return self.done
+        return all(count >= PROOF or kind in self._denied for kind, count in self._listings.items())
 
     @property
     def not_listed(self) -> dict[str, str]:
@@ -307,8 +316,11 @@ class Removal:
             records = listing()
         except ScalewayError as error:
             self._note(self.unlisted, kind, error)
+            if error.status in (401, 403):
+                self._denied.add(kind)
             return None
         self.unlisted.pop(kind, None)
+        self._denied.discard(kind)
         self._listings[kind] += 1
         wanted = []
         for record in records:
@@ -385,12 +397,12 @@ def together(removals: Sequence[Removal], clock: Clock) -> None:
     Servers come first in every zone, because they cost most and Block Storage may hang.
     """
     while True:
-        going = [one for one in removals if not (one.done if one.act else one.looked)]
+        going = [one for one in removals if not one.ended]
         for removal in going:
             removal.machines()
         for removal in going:
             removal.storage()
-        if all(one.done if one.act else one.looked for one in going) or not clock.nap():
+        if all(one.ended for one in going) or not clock.nap():
             return
 
 

@@ -75,6 +75,31 @@ def test_each_kind_goes_without_the_others(service: str, wrong: ScalewayError) -
     assert str(wrong) in removal.left
 
 
+def look(cloud: FakeCloud) -> Removal:
+    clock = cloud.time.clock(LONG)
+    cloud.deadline = clock.deadline
+    looking = Removal(cloud, of_run("run-1"), clock, act=False)  # type: ignore[arg-type] # the fake has what it asks
+    looking.run()
+    return looking
+
+
+def test_a_look_with_a_refused_key_ends_at_once_and_names_every_kind() -> None:
+    cloud = world(**dict.fromkeys(SERVICES, always(down(403))))
+    looking = look(cloud)
+    assert cloud.time.now < 5, "waiting does not make a key right"
+    assert not looking.looked and len(looking.not_listed) == len(SERVICES)
+
+
+def test_a_look_that_is_denied_one_kind_lists_the_others_twice() -> None:
+    looking = look(world(block=always(down(403))))
+    assert list(looking.not_listed) == ["block volume"]
+    assert {"server/s1", "ip/i1"} <= set(looking.seen)
+
+
+def test_a_look_waits_for_a_service_that_is_down() -> None:
+    assert look(world(block=lambda now, _number: down() if now < 60 else None)).looked
+
+
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("trouble", [first(12, down(429)), first(1, html()), first(1, "empty"), first(2, "empty")])
 def test_what_passes_is_waited_out(service: str, trouble: Trouble) -> None:
