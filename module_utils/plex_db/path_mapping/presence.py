@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from ..errors import PlexDatabaseError
 from .mapping import is_below
@@ -278,16 +278,16 @@ def _lines(process: subprocess.Popen[bytes], patience: float, end: float) -> Ite
     :raises TimeoutError: no line in `patience` seconds (START_SECONDS for the first), or `end` was reached; its text
         says which.
     """
-    assert process.stdout is not None  # noqa: S101 - stdout is PIPE
+    stream = cast(IO[bytes], process.stdout)  # it is PIPE
     held, wait, late = b"", START_SECONDS, f"the check at home did not start in {START_SECONDS:g} s"
     with selectors.DefaultSelector() as waiting:
-        waiting.register(process.stdout, selectors.EVENT_READ)
+        waiting.register(stream, selectors.EVENT_READ)
         while True:
             now = time.monotonic()
             if not waiting.select(max(0.0, min(wait, end - now))):
                 raise TimeoutError(late if end - now > wait else NO_TIME)
             wait, late = patience, HANGS
-            read = os.read(process.stdout.fileno(), 65536)
+            read = os.read(stream.fileno(), 65536)
             if not read:
                 return
             *whole, held = (held + read).split(b"\n")
